@@ -1,0 +1,53 @@
+# `make demo` and `make test` need Python 3.11+ and make, nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+ARGS   ?=
+.DEFAULT_GOAL := help
+
+.PHONY: help setup setup-dev demo test soak lint bench docs clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("Linegate needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp for each set of packages: a repeated set-up does nothing.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@touch $(VENV)/.demo $@
+
+setup: $(VENV)/.demo ## a virtual environment with what the demo needs
+
+setup-dev: $(VENV)/.dev ## the same with the tools for tests
+
+demo: setup ## the whole simulated line: make demo ARGS="--parts 50"
+	@$(BIN)/linegate demo $(ARGS)
+
+test: setup-dev ## the tests, at most 8 minutes
+	@$(BIN)/python -m pytest -m "not soak" $(ARGS)
+
+soak: setup-dev ## long runs of the line, at most 20 minutes
+	@$(BIN)/python -m pytest -m soak $(ARGS)
+
+lint: setup-dev ## ruff, mypy --strict, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: setup-dev ## ratios to the direct script, into benchmarks/results.md
+	@$(BIN)/python -P -m benchmarks.run $(ARGS)
+
+docs: setup-dev ## the tables of the README and docs/, from the code
+	@$(BIN)/python -P tests/docs/write_tables.py
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,304 @@
+"""Typed settings: a TOML file, then the environment over it. Every mistake is found before the line starts."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bridge.errors import ConfigError
+
+NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
+ENV_PREFIX = "LINEGATE_"
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Millimetres = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Section(BaseModel):
+    """One table of the file: unknown keys are errors, values don't change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Line(Section):
+    """The conveyor."""
+
+    name: Name = Field("line1", description="name of the conveyor; part of every topic and node id")
+
+
+class BeltSettings(Section):
+    """Where the belt's speed and position come from."""
+
+    speed_mm_s: float = Field(1200.0, gt=0, allow_inf_nan=False, description="belt speed when the source is fixed")
+    speed_source: Literal["fixed", "mqtt", "plc", "encoder"] = Field("fixed", description="fixed | mqtt | plc | encoder")
+    counts_per_mm: float = Field(10.0, gt=0, allow_inf_nan=False, description="encoder counts for each mm of belt")
+    encoder_bits: int = Field(32, ge=16, le=32, description="width of the encoder's counter")
+    speed_timeout_ms: Milliseconds = Field(1000.0, gt=0, description="a speed older than this gives no gate order")
+    top_speed_mm_s: float = Field(
+        3000.0, gt=0, allow_inf_nan=False, description="fastest the belt can run; a faster encoder step is a reset"
+    )
+
+
+class Mqtt(Section):
+    """The broker that brings the triggers."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="the broker's address")
+    port: Port = Field(1883, description="the broker's port")
+    username: str = Field("", description="empty: no log-in")
+    password: str = Field("", description="better in password_file")
+    password_file: Path | None = Field(None, description="a file that holds the password")
+    tls_ca: Path | None = Field(None, description="certificate authority; set it to use TLS")
+    tls_cert: Path | None = Field(None, description="client certificate")
+    tls_key: Path | None = Field(None, description="client key")
+    root: str = Field("linegate", pattern=r"^[^+#/\x00]+(/[^+#/\x00]+)*$", description="first level of every topic")
+    max_payload_bytes: int = Field(16_000_000, ge=1024, description="a larger message goes to the dead letters")
+    trigger_clock: Literal["arrival", "source"] = Field("arrival", description="arrival | source (synchronised clocks)")
+    transport_ms: Milliseconds = Field(0.0, description="fixed delay taken off the arrival")
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Self:
+        if self.password and self.password_file:
+            raise ValueError("password and password_file are both set: allowed is one of them")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("tls_cert and tls_key go together: set both or neither")
+        return self
+
+
+class Opcua(Section):
+    """The OPC UA server."""
+
+    enabled: bool = Field(True, description="serve OPC UA")
+    endpoint: str = Field(
+        "opc.tcp://127.0.0.1:4840/linegate/",
+        pattern=r"^opc\.tcp://[^/:\s]+:\d{1,5}(/\S*)?$",
+        description="address that the server listens on",
+    )
+    anonymous: bool = Field(False, description="let anonymous clients read and write (policy None)")
+
+
+class Modbus(Section):
+    """The Modbus TCP server."""
+
+    enabled: bool = Field(True, description="serve Modbus TCP")
+    host: str = Field("127.0.0.1", min_length=1, description="address that the server listens on")
+    port: Port = Field(5020, description="port that the server listens on")
+    allow: tuple[str, ...] = Field(("127.0.0.1",), description="client addresses or networks that may connect")
+    word_order: Literal["high_first", "low_first"] = Field("high_first", description="high_first | low_first")
+    max_connections: int = Field(20, ge=1, le=1000, description="more connections than this are closed at once")
+    result_ack: bool = Field(False, description="hold each result until the PLC acknowledges it")
+    mirror: bool = Field(True, description="input registers also as holding registers at +1000")
+
+
+class Records(Section):
+    """The journal and the pictures."""
+
+    url: str = Field("sqlite:///data/linegate.db", pattern=r"^sqlite:///.+", description="database, by URL")
+    pictures: Path = Field(Path("data/pictures"), description="folder of kept pictures")
+    keep: Literal["all", "doubtful", "every_nth"] = Field("doubtful", description="all | doubtful | every_nth")
+    keep_nth: int = Field(10, ge=1, description="with every_nth: keep each n-th picture")
+
+
+class Models(Section):
+    """Model bundles."""
+
+    folder: Path = Field(Path("models"), description="folder of your own bundles")
+    trusted_keys: Path = Field(Path("keys"), description="folder of public keys whose bundles are accepted")
+    require_signature: bool = Field(True, description="refuse bundles that nobody trusted has signed")
+
+
+class Http(Section):
+    """Health and metrics."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="address of /healthz, /readyz and /metrics")
+    port: Port = Field(9464, description="port of the same")
+
+
+class CameraSettings(Section):
+    """Where a part's frame comes from when its trigger brings none."""
+
+    kind: Literal["inline", "folder"] = "inline"
+    folder: Path | None = None
+
+    @model_validator(mode="after")
+    def _folder_needed(self) -> Self:
+        if self.kind == "folder" and self.folder is None:
+            raise ValueError('camera kind "folder" needs the key folder')
+        return self
+
+
+class GateOutput(Section):
+    """The reject gate. `mode` plc: the bridge publishes orders and the PLC fires."""
+
+    mode: Literal["plc"] = "plc"
+    kind: Literal["divert", "pulse"] = "divert"
+    host: str = "127.0.0.1"
+    port: Port = 5021
+    coil: int = Field(0, ge=0, le=65535)
+    rest: Literal["reject", "pass"] = "reject"
+    pulse_ms: Milliseconds = Field(50.0, gt=0)
+    max_on_ms: Milliseconds = Field(2000.0, gt=0)
+    min_on_ms: Milliseconds = 30.0
+    min_off_ms: Milliseconds = 30.0
+
+
+class StationSettings(Section):
+    """One inspection point on the line."""
+
+    name: Name = Field("station1", description="name of the station")
+    recipe: Name = Field("ball-screw", description="recipe that is active at the start")
+    camera: CameraSettings = Field(CameraSettings(), description='{kind = "inline"} | {kind = "folder", folder = "..."}')
+    image_folder: Path = Field(Path("images"), description="triggers may name pictures below this folder, nothing else")
+    gate_distance_mm: Millimetres = Field(600.0, gt=0, description="beam to the upstream edge of the gate")
+    open_lead_ms: Milliseconds = Field(40.0, description="command to fully open")
+    close_lead_ms: Milliseconds = Field(40.0, description="command to clear of the belt")
+    part_length_mm: Millimetres = Field(100.0, gt=0, description="length of a part along the belt")
+    part_length_tolerance_mm: Millimetres = Field(0.0, description="added to the rear of the part")
+    guard_mm: Millimetres = Field(15.0, description="added in front of and behind the part")
+    output_ms: Milliseconds = Field(20.0, description="worst time from the map to the switched output")
+    margin_ms: Milliseconds = Field(20.0, description="margin for the bridge's own timers")
+    camera_offset_mm: Millimetres = Field(0.0, description="beam to camera; only delays the capture")
+    verdict_timeout_ms: Milliseconds = Field(5000.0, gt=0, description="no verdict by then is ERROR, belt moving or not")
+    firing_jitter_ms: Milliseconds = Field(10.0, description="jitter of whoever fires: the PLC's scan time")
+    gate: GateOutput = Field(GateOutput(), description="the reject gate")
+
+
+class Config(BaseSettings):
+    """All settings of one bridge."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter="__", case_sensitive=False
+    )
+
+    line: Line = Line()
+    belt: BeltSettings = BeltSettings()
+    mqtt: Mqtt = Mqtt()
+    opcua: Opcua = Opcua()
+    modbus: Modbus = Modbus()
+    records: Records = Records()
+    models: Models = Models()
+    http: Http = Http()
+    stations: tuple[StationSettings, ...] = Field((StationSettings(),), min_length=1, max_length=16)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment override the file, which is given as keyword arguments."""
+        return (EnvSettingsSource(settings_cls), init_settings)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [station.name for station in self.stations]
+        if len(set(names)) != len(names):
+            raise ValueError(f"stations: the names {names} are not all different")
+        return self
+
+
+def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Config:
+    """Read `path` and the environment over it; relative paths in the file count from the file's folder.
+
+    Raises ConfigError naming the key, the value, what is allowed and, for an unknown key, the nearest known one.
+    """
+    try:
+        with path.open("rb") as file:
+            document = tomllib.load(file)
+    except FileNotFoundError as exc:
+        raise ConfigError(f"{path}: no such file; `linegate init` writes one, or name another with --config") from exc
+    except OSError as exc:
+        raise ConfigError(f"{path}: can't be read: {exc.strerror}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: not valid TOML: {exc}") from exc
+    _check_environment(os.environ if environment is None else environment)
+    try:
+        config = Config(**document)
+    except ValidationError as exc:
+        raise ConfigError(f"{path}: " + "; ".join(_explain(error) for error in exc.errors())) from exc
+    return _resolve(config, path.absolute().parent)
+
+
+def _check_environment(environment: Mapping[str, str]) -> None:
+    """Refuse a misspelt section in a variable's name, which the settings reader would pass over in silence."""
+    sections = [name.upper() for name in Config.model_fields]
+    for variable in environment:
+        if variable.upper().startswith(ENV_PREFIX):
+            section = variable.upper().removeprefix(ENV_PREFIX).split("__")[0]
+            if section not in sections:
+                raise ConfigError(f"environment variable {variable}: unknown section {section!r}{_nearest(section, sections)}")
+
+
+def _explain(error: ErrorDetails) -> str:
+    """Put one validation error into a line: key, value, what is allowed."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_nearest(str(error['loc'][-1]), _keys_at(error['loc'][:-1]))}"
+    message = error["msg"].removeprefix("Value error, ")
+    value = error["input"]
+    shown = "" if isinstance(value, dict | BaseModel) else f" = {value!r}"
+    return f"{key}{shown}: {message}" if key else message
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = Config
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        model = StationSettings if part == "stations" else annotation
+    return list(model.model_fields)
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; the nearest known one is {close[0]!r}" if close else f"; known are {', '.join(known)}"
+
+
+def _resolve(config: Config, base: Path) -> Config:
+    """Make every relative path absolute from the configuration's folder."""
+
+    def paths(section: Section) -> dict[str, Any]:
+        update: dict[str, Any] = {}
+        for name in type(section).model_fields:
+            value = getattr(section, name)
+            if isinstance(value, Path):
+                update[name] = base / value
+            elif isinstance(value, Section):
+                update[name] = value.model_copy(update=paths(value))
+        return update
+
+    records = config.records.model_copy(update=paths(config.records) | {"url": _sqlite_url(config.records.url, base)})
+    return config.model_copy(
+        update={
+            "mqtt": _with_password(config.mqtt.model_copy(update=paths(config.mqtt))),
+            "records": records,
+            "models": config.models.model_copy(update=paths(config.models)),
+            "stations": tuple(station.model_copy(update=paths(station)) for station in config.stations),
+        }
+    )
+
+
+def _sqlite_url(url: str, base: Path) -> str:
+    return f"sqlite:///{base / url.removeprefix('sqlite:///')}"
+
+
+def _with_password(mqtt: Mqtt) -> Mqtt:
+    if mqtt.password_file is None:
+        return mqtt
+    try:
+        return mqtt.model_copy(update={"password": mqtt.password_file.read_text(encoding="utf-8").strip()})
+    except OSError as exc:
+        raise ConfigError(f"mqtt.password_file = {str(mqtt.password_file)!r}: {exc.strerror}") from exc

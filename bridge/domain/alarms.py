@@ -1,0 +1,73 @@
+"""The one table of error and alarm codes. Numbers are never reused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+Severity = Literal["warning", "error", "critical"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmKind:
+    """One thing that can be wrong. `latched` alarms stand until ClearError; the others end with their cause."""
+
+    code: int
+    name: str
+    severity: Severity
+    text: str
+    stop_request: bool = False
+    degraded: bool = False
+    latched: bool = False
+
+
+def _table(*kinds: AlarmKind) -> Mapping[str, AlarmKind]:
+    return MappingProxyType({kind.name: kind for kind in kinds})
+
+
+ALARMS: Mapping[str, AlarmKind] = _table(
+    AlarmKind(code=1, name="ORDER_MISSED", severity="critical", stop_request=True, latched=True,
+              text="a part that should be rejected could not be: its gate order was too late"),
+    AlarmKind(code=2, name="TRIGGER_MISSED", severity="critical", stop_request=True, latched=True,
+              text="the sequence jumped: at least one part passed the photo-eye without a trigger"),
+    AlarmKind(code=3, name="TRIGGER_UNREADABLE", severity="critical", stop_request=True, latched=True,
+              text="a trigger arrived whose sequence could not be read"),
+    AlarmKind(code=4, name="REJECT_NOT_CONFIRMED", severity="critical", stop_request=True, latched=True,
+              text="a rejected part was not seen in the reject bin"),
+    AlarmKind(code=5, name="ENCODER_RESET", severity="critical", stop_request=True, latched=True,
+              text="the encoder jumped or ran back: pending gate orders are missed"),
+    AlarmKind(code=6, name="GATE_OUTPUT_LOST", severity="critical", stop_request=True, latched=True,
+              text="the gate's output can't be written"),
+    AlarmKind(code=7, name="JOURNAL_DEAD", severity="critical", stop_request=True, degraded=True, latched=True,
+              text="the journal has not committed for 1 s; parts are still judged and ordered"),
+    AlarmKind(code=8, name="GATE_STUCK_ON", severity="critical", stop_request=True, latched=True,
+              text="the gate was on for longer than max_on_ms and was switched off"),
+    AlarmKind(code=20, name="SPEED_STALE", severity="error", degraded=True,
+              text="the belt's speed is unknown or older than speed_timeout_ms: no gate order can be timed"),
+    AlarmKind(code=21, name="PLC_HEARTBEAT_LOST", severity="error",
+              text="the PLC's heartbeat has stood still for 2 s"),
+    AlarmKind(code=22, name="MODEL_NOT_READY", severity="error", degraded=True,
+              text="no model is loaded, warm and checked"),
+    AlarmKind(code=23, name="BROKER_LOST", severity="error", degraded=True,
+              text="the MQTT broker can't be reached"),
+    AlarmKind(code=24, name="SEQUENCE_RESTARTED", severity="warning", latched=True,
+              text="the trigger's counter ran back: a new epoch has begun"),
+    AlarmKind(code=25, name="LENIENT_POLICY", severity="warning", degraded=True,
+              text="the recipe lets parts with ERROR or LATE pass"),
+    AlarmKind(code=26, name="OPCUA_CLOSED", severity="warning", degraded=True,
+              text="the OPC UA port stays closed: no user is configured and anonymous is false"),
+    AlarmKind(code=27, name="QUEUE_OVERLOAD", severity="error", latched=True,
+              text="more triggers arrived than can be held; the surplus got ERROR unjudged"),
+    AlarmKind(code=28, name="COLLATERAL", severity="warning", latched=True,
+              text="the reject gate swept a part that was to pass: the parts are too close"),
+    AlarmKind(code=29, name="PICTURE_LOST", severity="warning", latched=True,
+              text="a picture could not be kept"),
+    AlarmKind(code=30, name="CLOCK", severity="warning", latched=True,
+              text="a trigger's time stamp lies more than 50 ms ahead of the bridge's clock"),
+    AlarmKind(code=31, name="PART_ERROR", severity="warning", latched=True,
+              text="a part got ERROR: no verdict could be made"),
+    AlarmKind(code=32, name="PART_LATE", severity="warning", latched=True,
+              text="a part got LATE: its verdict missed its deadline"),
+)

@@ -1,0 +1,32 @@
+"""Gate orders: when the reject gate must be open for one part, and whether that can still be met."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+GateState = Literal["none", "ordered", "missed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateOrder:
+    """The request to open the reject gate for one part, or why there is none.
+
+    `due_ns` (the on-command) and `open_ns` (fully open) are monotonic and None while the belt stands or its speed is
+    unknown; the counts are modulo 2^32 and never change once published. `reason` says why an order is missed.
+    `collateral` is set on a reject whose sweep touches a part that is to pass, and on that part.
+    """
+
+    state: GateState = "none"
+    open_count: int | None = None
+    close_count: int | None = None
+    due_ns: int | None = None
+    open_ns: int | None = None
+    window_ms: float | None = None
+    merged: bool = False
+    guard_given_up: bool = False
+    collateral: bool = False
+    reason: str | None = None
+
+
+NO_ORDER = GateOrder()

@@ -1,0 +1,108 @@
+"""What the outside asks of a station: frozen messages, whichever protocol brought them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from bridge.domain.part import Trigger
+
+Origin = Literal["mqtt", "modbus", "opcua", "plc", "operator"]
+CommandName = Literal["select-recipe", "enable", "disable", "reset-counters", "clear-error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeedSample:
+    """Belt speed in mm/s at a monotonic moment."""
+
+    mm_s: float
+    at_ns: int
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSample:
+    """Encoder count (modulo 2^encoder_bits) at a monotonic moment."""
+
+    counts: int
+    at_ns: int
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlcBeat:
+    """The PLC's heartbeat register as last written."""
+
+    value: int
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlcEnable:
+    """The PLC's Enable bit changed."""
+
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inhibit:
+    """Inhibit bits: 0 bin full, 1 air low, 2 line stopped."""
+
+    bits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlcCounts:
+    """Running counts that the PLC keeps, u32: parts seen in the reject bin, and gate operations. None = unchanged."""
+
+    reject_confirm: int | None = None
+    gate_fired: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The answer to a command: `text` is empty when ok."""
+
+    ok: bool
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A request with an answer. `recipe` is a name, `recipe_number` its number for PLCs; `respond` is called once."""
+
+    name: CommandName
+    origin: Origin
+    recipe: str | None = None
+    recipe_number: int | None = None
+    respond: Callable[[Reply], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """A trigger with the way to tell its source that it is safely recorded. `acknowledge` is called at most once."""
+
+    trigger: Trigger
+    acknowledge: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """An input whose sequence could not be read: already at the dead letters, the station raises the alarm."""
+
+    reason: str
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkChange:
+    """A connection that the station's readiness depends on came or went."""
+
+    link: Literal["mqtt"]
+    up: bool
+
+
+Inbound = (
+    Arrival | SpeedSample | EncoderSample | PlcBeat | PlcEnable | Inhibit | PlcCounts | Command | Refused | LinkChange
+)

@@ -1,0 +1,135 @@
+"""The narrow interfaces between the journey and the world; each has an in-memory twin in the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from bridge.domain.alarms import AlarmKind
+from bridge.domain.gate import GateOrder
+from bridge.domain.messages import Inbound
+from bridge.domain.part import Part, Result
+from bridge.domain.status import StationStatus
+from bridge.domain.verdict import Scores
+
+GateEvent = Literal["ordered", "fired", "missed", "confirmed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One captured image, still encoded (JPEG or PNG), and the wall clock when its exposure started."""
+
+    data: bytes
+    media_type: str
+    captured_utc_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inference:
+    """Scores with what they cost in ms: keys decode, preprocess, inference."""
+
+    scores: Scores
+    timing_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One part's result with its JSON document, encoded once for every output and the record."""
+
+    result: Result
+    document: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """One change of an alarm."""
+
+    kind: AlarmKind
+    raised: bool
+    text: str
+    at_utc_ns: int
+
+
+class Inbox(Protocol):
+    """Where inputs leave messages; called on the station's own loop only."""
+
+    def post(self, message: Inbound) -> None:
+        """Take `message`; never blocks."""
+
+
+class Camera(Protocol):
+    """Takes the frame of one part."""
+
+    async def capture(self, part: Part) -> Frame:
+        """Give the part's frame; raises CameraError."""
+
+
+class Model(Protocol):
+    """A loaded, warm and checked model."""
+
+    @property
+    def reference(self) -> str:
+        """`name@version`."""
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the bundle's manifest, hexadecimal."""
+
+    async def infer(self, frame: Frame, part: Part) -> Inference:
+        """Score one frame by the part's recipe (region of interest, decode reduction); raises InferenceError, CameraError."""
+
+    async def close(self) -> None:
+        """Release the worker."""
+
+
+class VerdictOutput(Protocol):
+    """Shows verdicts and status to one kind of client. No call blocks or raises: a dead client is the output's affair."""
+
+    def publish(self, outcome: Outcome) -> None:
+        """Show one outcome; a replayed one goes to history and records alone."""
+
+    def remember(self, sequence: int, document: str) -> None:
+        """Take a verdict of an earlier run into the history that GetResult answers from."""
+
+    def revise(self, sequence: int, order: GateOrder) -> None:
+        """Rewrite the moment of a published order after a change of speed."""
+
+    def show(self, status: StationStatus) -> None:
+        """Show the station's status."""
+
+    def alarm(self, alarm: Alarm) -> None:
+        """Tell of an alarm raised or cleared."""
+
+    def gate_report(self, event: GateEvent, result: Result, order: GateOrder, reason: str | None) -> None:
+        """Tell what became of a gate order; a report, nothing may actuate from it."""
+
+
+class Journal(Protocol):
+    """The record of every accepted trigger and its verdict."""
+
+    def accept(self, part: Part, *, at_utc_ns: int) -> None:
+        """Queue the acceptance row; returns at once."""
+
+    async def append(self, outcome: Outcome) -> None:
+        """Commit the verdict's row (WAL, not yet on the disk); raises JournalError."""
+
+    async def on_disk(self) -> None:
+        """Return once all that was appended so far is on the disk; raises JournalError."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the journal has committed within the last second, or had nothing to commit."""
+
+    def recent_triggers(self, line: str, station: str, limit: int) -> Iterable[tuple[int, int, str, str | None]]:
+        """Give (epoch, sequence, part id, ts) of the newest accepted triggers, oldest first."""
+
+
+class PictureStore(Protocol):
+    """Keeps pictures off the critical path."""
+
+    def name_for(self, part: Part, frame: Frame, code: int) -> str | None:
+        """Give the relative name the picture will have, None when the recipe doesn't keep it."""
+
+    def keep(self, name: str, frame: Frame) -> None:
+        """Queue the picture for writing; returns at once."""
