@@ -6,10 +6,11 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -21,6 +22,7 @@ ENV_PREFIX = "LINEGATE_"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Millimetres = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -40,7 +42,9 @@ class BeltSettings(Section):
     """Where the belt's speed and position come from."""
 
     speed_mm_s: float = Field(1200.0, gt=0, allow_inf_nan=False, description="belt speed when the source is fixed")
-    speed_source: Literal["fixed", "mqtt", "plc", "encoder"] = Field("fixed", description="fixed | mqtt | plc | encoder")
+    speed_source: Literal["fixed", "mqtt", "plc", "encoder"] = Field(
+        "fixed", description="fixed | mqtt | plc | encoder"
+    )
     counts_per_mm: float = Field(10.0, gt=0, allow_inf_nan=False, description="encoder counts for each mm of belt")
     encoder_bits: int = Field(32, ge=16, le=32, description="width of the encoder's counter")
     speed_timeout_ms: Milliseconds = Field(1000.0, gt=0, description="a speed older than this gives no gate order")
@@ -56,10 +60,10 @@ class Mqtt(Section):
     port: Port = Field(1883, description="the broker's port")
     username: str = Field("", description="empty: no log-in")
     password: str = Field("", description="better in password_file")
-    password_file: Path | None = Field(None, description="a file that holds the password")
-    tls_ca: Path | None = Field(None, description="certificate authority; set it to use TLS")
-    tls_cert: Path | None = Field(None, description="client certificate")
-    tls_key: Path | None = Field(None, description="client key")
+    password_file: OptionalPath = Field(None, description="a file that holds the password")
+    tls_ca: OptionalPath = Field(None, description="certificate authority; set it to use TLS")
+    tls_cert: OptionalPath = Field(None, description="client certificate")
+    tls_key: OptionalPath = Field(None, description="client key")
     root: str = Field("linegate", pattern=r"^[^+#/\x00]+(/[^+#/\x00]+)*$", description="first level of every topic")
     max_payload_bytes: int = Field(16_000_000, ge=1024, description="a larger message goes to the dead letters")
     trigger_clock: Literal["arrival", "source"] = Field("arrival", description="arrival | source (synchronised clocks)")
@@ -98,6 +102,16 @@ class Modbus(Section):
     result_ack: bool = Field(False, description="hold each result until the PLC acknowledges it")
     mirror: bool = Field(True, description="input registers also as holding registers at +1000")
 
+    @field_validator("allow")
+    @classmethod
+    def _networks(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
+        for each in allow:
+            try:
+                ip_network(each, strict=False)
+            except ValueError as exc:
+                raise ValueError(f"{each!r} is neither an address nor a network such as 10.0.0.0/24") from exc
+        return allow
+
 
 class Records(Section):
     """The journal and the pictures."""
@@ -126,8 +140,12 @@ class Http(Section):
 class CameraSettings(Section):
     """Where a part's frame comes from when its trigger brings none."""
 
-    kind: Literal["inline", "folder"] = "inline"
-    folder: Path | None = None
+    kind: Literal["inline", "folder"] = Field(
+        "inline", description="inline (the trigger brings it) | folder (replays one)"
+    )
+    folder: OptionalPath = Field(
+        None, description="with kind folder: the pictures to replay, in the order of their names"
+    )
 
     @model_validator(mode="after")
     def _folder_needed(self) -> Self:
@@ -137,18 +155,20 @@ class CameraSettings(Section):
 
 
 class GateOutput(Section):
-    """The reject gate. `mode` plc: the bridge publishes orders and the PLC fires."""
+    """The reject gate: where its output is, and how whoever fires it has to drive it."""
 
-    mode: Literal["plc"] = "plc"
-    kind: Literal["divert", "pulse"] = "divert"
-    host: str = "127.0.0.1"
-    port: Port = 5021
-    coil: int = Field(0, ge=0, le=65535)
-    rest: Literal["reject", "pass"] = "reject"
-    pulse_ms: Milliseconds = Field(50.0, gt=0)
-    max_on_ms: Milliseconds = Field(2000.0, gt=0)
-    min_on_ms: Milliseconds = 30.0
-    min_off_ms: Milliseconds = 30.0
+    mode: Literal["plc"] = Field("plc", description="plc: the bridge publishes orders, the PLC fires")
+    kind: Literal["divert", "pulse"] = Field(
+        "divert", description="divert (open over the part) | pulse (pusher, air jet)"
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="remote I/O module that switches the gate")
+    port: Port = Field(5021, description="its Modbus TCP port")
+    coil: int = Field(0, ge=0, le=65535, description="its coil")
+    rest: Literal["reject", "pass"] = Field("reject", description="what the gate does without power")
+    pulse_ms: Milliseconds = Field(50.0, gt=0, description="with kind pulse: time on, centred on the part's middle")
+    max_on_ms: Milliseconds = Field(2000.0, gt=0, description="a gate on for longer is switched off, with an alarm")
+    min_on_ms: Milliseconds = Field(30.0, description="shortest time on")
+    min_off_ms: Milliseconds = Field(30.0, description="shortest time off")
 
 
 class StationSettings(Section):
@@ -156,7 +176,6 @@ class StationSettings(Section):
 
     name: Name = Field("station1", description="name of the station")
     recipe: Name = Field("ball-screw", description="recipe that is active at the start")
-    camera: CameraSettings = Field(CameraSettings(), description='{kind = "inline"} | {kind = "folder", folder = "..."}')
     image_folder: Path = Field(Path("images"), description="triggers may name pictures below this folder, nothing else")
     gate_distance_mm: Millimetres = Field(600.0, gt=0, description="beam to the upstream edge of the gate")
     open_lead_ms: Milliseconds = Field(40.0, description="command to fully open")
@@ -167,9 +186,12 @@ class StationSettings(Section):
     output_ms: Milliseconds = Field(20.0, description="worst time from the map to the switched output")
     margin_ms: Milliseconds = Field(20.0, description="margin for the bridge's own timers")
     camera_offset_mm: Millimetres = Field(0.0, description="beam to camera; only delays the capture")
-    verdict_timeout_ms: Milliseconds = Field(5000.0, gt=0, description="no verdict by then is ERROR, belt moving or not")
+    verdict_timeout_ms: Milliseconds = Field(
+        5000.0, gt=0, description="no verdict by then is ERROR, belt moving or not"
+    )
     firing_jitter_ms: Milliseconds = Field(10.0, description="jitter of whoever fires: the PLC's scan time")
-    gate: GateOutput = Field(GateOutput(), description="the reject gate")
+    camera: CameraSettings = CameraSettings()
+    gate: GateOutput = GateOutput()
 
 
 class Config(BaseSettings):
@@ -227,7 +249,7 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Con
     try:
         config = Config(**document)
     except ValidationError as exc:
-        raise ConfigError(f"{path}: " + "; ".join(_explain(error) for error in exc.errors())) from exc
+        raise ConfigError(f"{path}: " + "; ".join(_explain(error) for error in _roots(exc.errors()))) from exc
     return _resolve(config, path.absolute().parent)
 
 
@@ -238,7 +260,15 @@ def _check_environment(environment: Mapping[str, str]) -> None:
         if variable.upper().startswith(ENV_PREFIX):
             section = variable.upper().removeprefix(ENV_PREFIX).split("__")[0]
             if section not in sections:
-                raise ConfigError(f"environment variable {variable}: unknown section {section!r}{_nearest(section, sections)}")
+                raise ConfigError(
+                    f"environment variable {variable}: unknown section {section!r}{_nearest(section, sections)}"
+                )
+
+
+def _roots(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out what only follows from another error: a list counted as short because its item is wrong."""
+    places = [error["loc"] for error in errors]
+    return [e for e in errors if not any(len(p) > len(e["loc"]) and p[: len(e["loc"])] == e["loc"] for p in places)]
 
 
 def _explain(error: ErrorDetails) -> str:

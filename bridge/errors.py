@@ -24,6 +24,10 @@ class TriggerError(BridgeError):
         self.part_id = part_id
 
 
+class MessageError(BridgeError):
+    """A message beside the triggers (speed, encoder, command) that can't be read."""
+
+
 class CameraError(BridgeError):
     """No usable frame: absent, truncated, unreadable, or outside the image folder."""
 

@@ -10,6 +10,7 @@ from bridge.domain.alarms import AlarmKind
 from bridge.domain.gate import GateOrder
 from bridge.domain.messages import Inbound
 from bridge.domain.part import Part, Result
+from bridge.domain.recipe import Recipe
 from bridge.domain.status import StationStatus
 from bridge.domain.verdict import Scores
 
@@ -83,6 +84,31 @@ class Model(Protocol):
         """Release the worker."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A recipe with its model, warm and checked."""
+
+    recipe: Recipe
+    model: Model
+
+
+class RecipeBook(Protocol):
+    """Finds recipes and loads their models."""
+
+    async def load(self, *, name: str | None = None, number: int | None = None) -> Loaded:
+        """Load a recipe by name or by its number for PLCs; raises ConfigError, BundleError."""
+
+
+class Clock(Protocol):
+    """The two clocks: one that only ever goes forward, one that people read."""
+
+    def now_ns(self) -> int:
+        """Monotonic nanoseconds."""
+
+    def utc_ns(self) -> int:
+        """Wall clock, nanoseconds since 1970."""
+
+
 class VerdictOutput(Protocol):
     """Shows verdicts and status to one kind of client. No call blocks or raises: a dead client is the output's affair."""
 
@@ -110,6 +136,19 @@ class Journal(Protocol):
 
     def accept(self, part: Part, *, at_utc_ns: int) -> None:
         """Queue the acceptance row; returns at once."""
+
+    def gate_event(
+        self,
+        *,
+        line: str,
+        station: str,
+        epoch: int,
+        sequence: int,
+        event: str,
+        reason: str | None,
+        at_utc_ns: int,
+    ) -> None:
+        """Queue what became of a gate order; returns at once."""
 
     async def append(self, outcome: Outcome) -> None:
         """Commit the verdict's row (WAL, not yet on the disk); raises JournalError."""

@@ -12,8 +12,9 @@ GateState = Literal["none", "ordered", "missed"]
 class GateOrder:
     """The request to open the reject gate for one part, or why there is none.
 
-    `due_ns` (the on-command) and `open_ns` (fully open) are monotonic and None while the belt stands or its speed is
-    unknown; the counts are modulo 2^32 and never change once published. `reason` says why an order is missed.
+    `due_ns` (the on-command), `open_ns` (fully open) and `off_ns` (the off-command) are monotonic and None while the
+    belt stands or its speed is unknown; the counts are modulo 2^32 and, like `window_ms`, never change once published.
+    `reason` says why an order is missed.
     `collateral` is set on a reject whose sweep touches a part that is to pass, and on that part.
     """
 
@@ -22,6 +23,7 @@ class GateOrder:
     close_count: int | None = None
     due_ns: int | None = None
     open_ns: int | None = None
+    off_ns: int | None = None
     window_ms: float | None = None
     merged: bool = False
     guard_given_up: bool = False

@@ -103,6 +103,13 @@ class LinkChange:
     up: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureLost:
+    """A picture that should have been kept could not be."""
+
+    text: str
+
+
 Inbound = (
-    Arrival | SpeedSample | EncoderSample | PlcBeat | PlcEnable | Inhibit | PlcCounts | Command | Refused | LinkChange
+    Arrival | SpeedSample | EncoderSample | PlcBeat | PlcEnable | Inhibit | PlcCounts | Command | Refused | LinkChange | PictureLost
 )

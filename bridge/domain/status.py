@@ -56,7 +56,8 @@ class Counters:
     @property
     def in_flight(self) -> int:
         """Accepted triggers without a verdict yet."""
-        return self.triggers - self.passed - self.failed - self.uncertain - self.error - self.late
+        decided = self.passed + self.failed + self.uncertain + self.error + self.late
+        return (self.triggers - decided) % 2**32
 
 
 COUNTER_NAMES: tuple[str, ...] = tuple(field.name for field in fields(Counters))

@@ -79,8 +79,8 @@ def decide(scores: Scores, recipe: Recipe) -> Judgement:
     doubtful = [label for label in defects if scores.by_label[label] >= recipe.thresholds[label].doubt]
     if doubtful:
         label = max(doubtful, key=lambda name: scores.by_label[name])
-        score, limit = scores.by_label[label], recipe.thresholds[label]
-        reason = f"{label} {score:.2f} in the band of doubt {limit.doubt:.2f} to {limit.reject:.2f}"
+        score, band = scores.by_label[label], recipe.thresholds[label]
+        reason = f"{label} {score:.2f} in the band of doubt {band.doubt:.2f} to {band.reject:.2f}"
         return _judgement(VerdictCode.UNCERTAIN, reason, label, labels, scores)
     if recipe.good_labels:
         label = max(recipe.good_labels, key=lambda name: scores.by_label[name])

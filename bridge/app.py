@@ -1,0 +1,337 @@
+"""The composition root: the only place that builds adapters and joins them to the stations."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from bridge import __version__
+from bridge.config import Config, StationSettings
+from bridge.domain.belt import Belt, BeltSettings
+from bridge.domain.condition import Condition
+from bridge.domain.gate_plan import GatePlan
+from bridge.domain.messages import Inbound, PictureLost
+from bridge.domain.reception import Reception, ReceptionRules
+from bridge.domain.sequence import SequenceLedger
+from bridge.domain.status import StationStatus
+from bridge.errors import BundleError, StartError
+from bridge.gate_reports import GateReports
+from bridge.inputs.cameras.folder import FolderCamera
+from bridge.inputs.cameras.inline import InlineCamera
+from bridge.inputs.mqtt import MqttLink
+from bridge.inputs.mqtt_client import Broker
+from bridge.line_report import gate_settings
+from bridge.monitoring.http import HttpServer
+from bridge.outputs.mqtt import MqttVerdictOutput
+from bridge.outputs.plc_servers import ModbusSettings, OpcUaSettings, PlcServers, PlcStation
+from bridge.ports import Camera, Loaded, VerdictOutput
+from bridge.recipe_book import DiskRecipes
+from bridge.records.journal import Journal
+from bridge.records.pictures import PictureStore
+from bridge.recovery import complete, remember
+from bridge.station import Journey
+from bridge.station_loop import StationLoop
+
+HISTORY = 1000
+SWITCH_INTERVAL_S = 0.0005
+"""How long one Python thread may hold the others up; the default of 5 ms is 6 mm of belt."""
+STOP_LIMIT_S = 8.0
+
+log = structlog.get_logger()
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now_ns(self) -> int:
+        """Monotonic nanoseconds."""
+        return time.monotonic_ns()
+
+    def utc_ns(self) -> int:
+        """Nanoseconds since 1970."""
+        return time.time_ns()
+
+
+class Doorway:
+    """The way into a station that is built later than those who post to it."""
+
+    def __init__(self) -> None:
+        self._station: StationLoop | None = None
+        self._early: list[Inbound] = []
+
+    def post(self, message: Inbound) -> None:
+        """Hand one message on, or keep it until the station stands."""
+        if self._station is None:
+            self._early.append(message)
+        else:
+            self._station.post(message)
+
+    def open(self, station: StationLoop) -> None:
+        """Let in what waits, and all that comes."""
+        self._station = station
+        for message in self._early:
+            station.post(message)
+        self._early.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """One station with what belongs to it alone."""
+
+    name: str
+    loop: StationLoop
+    condition: Condition
+    link: MqttLink
+
+
+async def check_line(config: Config, recipes: Path) -> Mapping[str, Loaded]:
+    """Load every station's recipe and model, as a start would; raises ConfigError, BundleError."""
+    book = DiskRecipes(folder=recipes, models=config.models)
+    loaded = {}
+    for station in config.stations:
+        loaded[station.name] = await book.load(name=station.recipe)
+        await loaded[station.name].model.close()
+    return loaded
+
+
+async def run_bridge(config: Config, recipes: Path) -> None:
+    """Run the whole bridge until SIGTERM or SIGINT; raises ConfigError and StartError when it can't begin."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    stop = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    book = DiskRecipes(folder=recipes, models=config.models)
+    async with AsyncExitStack() as stack:
+        models = [await _load(book, station) for station in config.stations]
+        journal = Journal(config.records.url)
+        stack.push_async_callback(journal.close)
+        doors = [Doorway() for _ in config.stations]
+        servers = _plc_servers(config, doors)
+        stack.push_async_callback(servers.stop)
+        await servers.start()
+        pictures = _pictures(config, journal, doors)
+        stack.callback(pictures.close)
+        stations = [
+            await _build(
+                config,
+                station,
+                loaded,
+                door=door,
+                output=servers.output(station.name),
+                journal=journal,
+                pictures=pictures,
+                book=book,
+            )
+            for station, loaded, door in zip(config.stations, models, doors, strict=True)
+        ]
+        http = _http(config, stations, journal, pictures)
+        await asyncio.to_thread(http.start)
+        stack.callback(http.stop)
+        log.info("started", line=config.line.name, stations=[station.name for station in config.stations])
+        await _serve(stations, stop)
+        log.info("stopped")
+
+
+async def _load(book: DiskRecipes, station: StationSettings) -> Loaded:
+    try:
+        return await book.load(name=station.recipe)
+    except BundleError as exc:
+        raise StartError(f"station {station.name}, recipe {station.recipe}: {exc}") from exc
+
+
+async def _serve(stations: Sequence[Built], stop: asyncio.Event) -> None:
+    """Run the stations until told to stop; then let each finish what it accepted, and say farewell."""
+    async with asyncio.TaskGroup() as group:
+        for station in stations:
+            group.create_task(station.loop.run(), name=f"station {station.name}")
+            station.link.start()
+        await stop.wait()
+        log.info("stopping")
+        for station in stations:
+            station.link.hold()
+            station.loop.stop()
+    for station in stations:
+        await station.link.stop()
+
+
+async def _build(
+    config: Config,
+    settings: StationSettings,
+    loaded: Loaded,
+    *,
+    door: Doorway,
+    output: VerdictOutput,
+    journal: Journal,
+    pictures: PictureStore,
+    book: DiskRecipes,
+) -> Built:
+    """Join one station to its adapters, and complete what an earlier run left open."""
+    line, clock = config.line.name, SystemClock()
+    link = _link(config, settings, door)
+    outputs: list[VerdictOutput] = [output, MqttVerdictOutput(link)]
+    condition = Condition()
+    belt = Belt(BeltSettings(**config.belt.model_dump()))
+    plan = GatePlan(gate_settings(settings), belt)
+    rules = ReceptionRules(
+        line=line,
+        station=settings.name,
+        trigger_clock=config.mqtt.trigger_clock,
+        transport_ms=config.mqtt.transport_ms,
+        part_length_mm=settings.part_length_mm,
+    )
+    ledger = SequenceLedger(journal.recent_triggers(line, settings.name, HISTORY))
+    remember(journal.recent_documents(line, settings.name, HISTORY), outputs)
+    await _complete_open(journal, settings, line, loaded, outputs)
+    station = StationLoop(
+        belt=belt,
+        plan=plan,
+        reception=Reception(rules=rules, ledger=ledger, belt=belt),
+        journey=Journey(
+            plan=plan,
+            camera=_camera(config, settings),
+            journal=journal,
+            pictures=pictures,
+            outputs=outputs,
+            clock=clock,
+            verdict_timeout_ms=settings.verdict_timeout_ms,
+        ),
+        reports=GateReports(
+            line=line, station=settings.name, condition=condition, journal=journal, outputs=outputs, clock=clock
+        ),
+        condition=condition,
+        journal=journal,
+        pictures=pictures,
+        recipes=book,
+        outputs=outputs,
+        clock=clock,
+    )
+    _warn(config, settings, loaded, condition)
+    station.activate(loaded)
+    door.open(station)
+    return Built(settings.name, station, condition, link)
+
+
+def _warn(config: Config, settings: StationSettings, loaded: Loaded, condition: Condition) -> None:
+    """Say at every start what makes this line less safe than it could be."""
+    if loaded.recipe.policy.lets_failures_pass:
+        log.warning("recipe_lets_failures_pass", station=settings.name, recipe=loaded.recipe.reference)
+    if config.opcua.enabled and config.opcua.anonymous:
+        log.warning("opcua_anonymous", text="anybody who reaches the port may read and write", key="opcua.anonymous")
+    if config.opcua.enabled and not config.opcua.anonymous:
+        log.warning("opcua_closed", text="set opcua.anonymous = true, or opcua.enabled = false to do without")
+        condition.raise_alarm("OPCUA_CLOSED")
+
+
+async def _complete_open(
+    journal: Journal, settings: StationSettings, line: str, loaded: Loaded, outputs: Sequence[VerdictOutput]
+) -> None:
+    for lost in journal.unfinished(line, settings.name):
+        done = complete(lost, recipe=loaded.recipe, clock=SystemClock(), part_length_mm=settings.part_length_mm)
+        await journal.complete(
+            lost,
+            code=done.code,
+            disposition=done.disposition,
+            reason=done.outcome.result.judgement.reason,
+            decided_utc_ns=done.outcome.result.decided_utc_ns,
+            document=done.outcome.document,
+        )
+        for output in outputs:
+            output.publish(done.outcome)
+
+
+def _link(config: Config, settings: StationSettings, door: Doorway) -> MqttLink:
+    mqtt = config.mqtt
+    return MqttLink(
+        line=config.line.name,
+        station=settings.name,
+        broker=Broker(
+            host=mqtt.host,
+            port=mqtt.port,
+            username=mqtt.username or None,
+            password=mqtt.password or None,
+            tls_ca=mqtt.tls_ca,
+            tls_cert=mqtt.tls_cert,
+            tls_key=mqtt.tls_key,
+        ),
+        inbox=door,
+        root=mqtt.root,
+        max_payload_bytes=mqtt.max_payload_bytes,
+    )
+
+
+def _camera(config: Config, settings: StationSettings) -> Camera:
+    limit = config.mqtt.max_payload_bytes
+    if settings.camera.kind == "folder" and settings.camera.folder is not None:
+        return FolderCamera(folder=settings.camera.folder, image_folder=settings.image_folder, max_bytes=limit)
+    return InlineCamera(image_folder=settings.image_folder, max_bytes=limit)
+
+
+def _pictures(config: Config, journal: Journal, doors: Sequence[Doorway]) -> PictureStore:
+    """Keep pictures; the store's own thread tells of a loss, and the station that lost one raises the alarm."""
+    loop, records = asyncio.get_running_loop(), config.records
+
+    def tell(text: str) -> None:
+        for station, door in zip(config.stations, doors, strict=True):
+            if f"{config.line.name}/{station.name}/" in text:
+                loop.call_soon_threadsafe(door.post, PictureLost(text=text))
+
+    return PictureStore(
+        records.pictures, keep=records.keep, every=records.keep_nth, find=journal.picture_of, on_loss=tell
+    )
+
+
+def _plc_servers(config: Config, doors: Sequence[Doorway]) -> PlcServers:
+    modbus, opcua = config.modbus, config.opcua
+    return PlcServers(
+        [
+            PlcStation(
+                name=station.name,
+                inbox=door,
+                open_lead_ms=station.open_lead_ms,
+                close_lead_ms=station.close_lead_ms,
+            )
+            for station, door in zip(config.stations, doors, strict=True)
+        ],
+        line=config.line.name,
+        modbus=ModbusSettings(
+            host=modbus.host,
+            port=modbus.port,
+            allow=modbus.allow,
+            max_connections=modbus.max_connections,
+            mirror=modbus.mirror,
+        )
+        if modbus.enabled
+        else None,
+        opcua=OpcUaSettings(endpoint=opcua.endpoint, anonymous=opcua.anonymous) if opcua.enabled else None,
+        word_order=modbus.word_order,
+        result_ack=modbus.result_ack,
+    )
+
+
+def _http(config: Config, stations: Sequence[Built], journal: Journal, pictures: PictureStore) -> HttpServer:
+    """Serve health: the answers are read by its threads, and only read."""
+
+    def statuses() -> Mapping[tuple[str, str], StationStatus]:
+        return {(config.line.name, each.name): each.loop.shown for each in stations if each.loop.shown is not None}
+
+    def not_ready() -> list[str]:
+        reasons = [f"{each.name}: {reason}" for each in stations for reason in each.condition.not_ready]
+        return reasons if journal.healthy else [*reasons, f"journal: {journal.trouble}"]
+
+    return HttpServer(
+        host=config.http.host,
+        port=config.http.port,
+        alive=lambda: all(each.loop.alive for each in stations),
+        not_ready=not_ready,
+        stations=statuses,
+        picture=pictures.path_for,
+        version=__version__,
+    )

@@ -1,0 +1,192 @@
+"""The command line: commands, nothing else. Exit codes: 0 good, 1 a failure in running, 2 bad usage or configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bridge.app import check_line, run_bridge
+from bridge.config import Config, load_config
+from bridge.errors import BridgeError, ConfigError
+from bridge.line_report import describe_line
+from bridge.outputs.tag_list import TagFormat, render_tags
+from bridge.records import listing
+from bridge.setup_files import write_project
+
+app = typer.Typer(
+    name="linegate",
+    help="Linegate: from a camera trigger to a PLC's reject gate. Not a safety device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+records_app = typer.Typer(help="What was judged, from the journal.", no_args_is_help=True)
+simulate_app = typer.Typer(help="A conveyor, a PLC or a broker alone, against any bridge.", no_args_is_help=True)
+app.add_typer(records_app, name="records")
+app.add_typer(simulate_app, name="simulate")
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="Configuration file.", metavar="FILE")]
+DEFAULT_CONFIG = Path("linegate.toml")
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def main() -> None:
+    """Run the command line; every mistake of ours or the user's ends in one line and an exit code."""
+    try:
+        app()
+    except ConfigError as exc:
+        _end(exc, 2)
+    except BridgeError as exc:
+        _end(exc, 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as exc:  # noqa: BLE001 - the boundary of the program: an operator gets a line, never a traceback
+        _end(_innermost(exc), 1)
+
+
+def _end(what: BridgeError | str, code: int) -> None:
+    sys.stderr.write(f"linegate: {' '.join(str(what).split())}\n")
+    sys.exit(code)
+
+
+def _innermost(exc: BaseException) -> str:
+    """Name the cause and the place of a fault of our own, out of a group where it lies in one."""
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    place = traceback.extract_tb(exc.__traceback__)[-1]
+    return (
+        f"internal fault: {type(exc).__name__}: {exc} (at {Path(place.filename).name}:{place.lineno}); please report it"
+    )
+
+
+@app.command()
+def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
+    """Run the bridge until SIGTERM or Ctrl-C."""
+    asyncio.run(run_bridge(load_config(config), config.absolute().parent / "recipes"))
+
+
+@app.command("check-config")
+def check_config(
+    config: ConfigFile = DEFAULT_CONFIG,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of the file instead.")] = False,
+) -> None:
+    """Check the configuration, its recipes and models; tell what they mean for the line."""
+    if schema:
+        typer.echo(json.dumps(Config.model_json_schema(), indent=2))
+        return
+    settings = load_config(config)
+    loaded = asyncio.run(check_line(settings, config.absolute().parent / "recipes"))
+    typer.echo(describe_line(settings, loaded))
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="Where to write.")] = Path()) -> None:
+    """Write linegate.toml and recipes/ball-screw.toml with every key and its default."""
+    for path in write_project(folder):
+        typer.echo(f"wrote {path}")
+    typer.echo("next: linegate check-config, then linegate run")
+
+
+@app.command()
+def tags(
+    config: Annotated[Path | None, typer.Option("--config", help="Configuration file.", metavar="FILE")] = None,
+    fmt: Annotated[TagFormat, typer.Option("--format", help="md | csv | json | st")] = "md",
+) -> None:
+    """Print every register, node, code and state: for line1.station1 without a configuration."""
+    if config is None and DEFAULT_CONFIG.exists():
+        config = DEFAULT_CONFIG
+    line, stations = "line1", ["station1"]
+    if config is not None:
+        settings = load_config(config)
+        line, stations = settings.line.name, [station.name for station in settings.stations]
+    typer.echo(render_tags(fmt, line, stations))
+
+
+@app.command(context_settings=PASS_ON, add_help_option=False)
+def demo(context: typer.Context) -> None:
+    """Run broker, conveyor, PLC and bridge on this machine, then reconcile: see `linegate demo --help`."""
+    _hand_over("simulators.demo", context.args)
+
+
+@simulate_app.command("conveyor", context_settings=PASS_ON, add_help_option=False)
+def simulate_conveyor(context: typer.Context) -> None:
+    """Run the conveyor with its photo-eye, camera, encoder and reject gate."""
+    _hand_over("simulators.line.server", context.args)
+
+
+@simulate_app.command("plc", context_settings=PASS_ON, add_help_option=False)
+def simulate_plc(context: typer.Context) -> None:
+    """Run the PLC that reads the bridge and drives the gate."""
+    _hand_over("simulators.plc.run", context.args)
+
+
+@simulate_app.command("broker", context_settings=PASS_ON, add_help_option=False)
+def simulate_broker(context: typer.Context) -> None:
+    """Run a small MQTT broker; not for production."""
+    _hand_over("simulators.broker", context.args)
+
+
+def _hand_over(module: str, arguments: list[str]) -> None:
+    """Become another program of this package: the simulators share nothing with the bridge but the wire."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])
+
+
+@records_app.command("list")
+def records_list(
+    config: ConfigFile = DEFAULT_CONFIG,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 20,
+    verdict: Annotated[str | None, typer.Option(help="PASS | FAIL | UNCERTAIN | ERROR | LATE")] = None,
+    since: Annotated[str | None, typer.Option(help="A moment (2026-11-21T08:00:00Z) or a span (2h, 30m).")] = None,
+    part: Annotated[str | None, typer.Option("--part", help="Part id.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe, as name or name@revision.")] = None,
+    station: Annotated[str | None, typer.Option(help="Station.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """List what was judged, newest first; works while the bridge runs."""
+    settings = load_config(config)
+    rows = listing.list_records(
+        settings.records.url,
+        limit=limit,
+        verdict=verdict,
+        since=None if since is None else listing.since_text(since, now_utc_ns=time.time_ns()),
+        part_id=part,
+        recipe=recipe,
+        station=station,
+    )
+    if as_json:
+        typer.echo(listing.records_as_json(rows))
+    elif sys.stdout.isatty():
+        typer.echo(listing.records_as_table(rows, width=shutil.get_terminal_size().columns, colour=True))
+    else:
+        typer.echo(listing.records_as_text(rows))
+
+
+@records_app.command("show")
+def records_show(
+    part: Annotated[str, typer.Argument(help="Part id, or with --sequence the trigger's sequence.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    sequence: Annotated[bool, typer.Option("--sequence", help="PART is a sequence.")] = False,
+    station: Annotated[str | None, typer.Option(help="Station.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False,
+) -> None:
+    """Show all that is recorded of one part, its gate events included."""
+    settings = load_config(config)
+    if sequence and not part.isdecimal():
+        raise ConfigError(f"sequence = {part!r}: allowed is a whole number from 0 to 4294967295")
+    found = listing.show_record(
+        settings.records.url,
+        sequence=int(part) if sequence else None,
+        part_id=None if sequence else part,
+        station=station,
+    )
+    typer.echo(listing.show_as_json(found) if as_json else listing.show_as_text(found))

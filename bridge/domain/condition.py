@@ -1,0 +1,216 @@
+"""A station's own condition: who has enabled it, what is wrong, what has been counted, and the status that follows."""
+
+from __future__ import annotations
+
+from bridge.domain import tally
+from bridge.domain.alarm_board import AlarmBoard, AlarmChange
+from bridge.domain.heartbeat import Heartbeat, HeartbeatWatch
+from bridge.domain.messages import Inhibit, PlcBeat, PlcCounts, PlcEnable
+from bridge.domain.recipe import Recipe
+from bridge.domain.sequence import Acceptance
+from bridge.domain.station_state import next_state, state_of
+from bridge.domain.status import Counters, StationState, StationStatus
+from bridge.domain.verdict import VerdictCode
+
+_U32 = 2**32
+_INHIBITS = ((0, "bin full"), (1, "air low"), (2, "line stopped"))
+
+
+class Condition:
+    """Gather what a station knows of itself; every change of an alarm waits in `changes` until it is told."""
+
+    def __init__(self) -> None:
+        self.alarms = AlarmBoard()
+        self.counters = Counters()
+        self.heartbeat = Heartbeat()
+        self.operator_enabled = True
+        self.plc_enabled = True
+        self.inhibit = 0
+        self.mqtt_up = False
+        self.journal_alive = True
+        self.stopping = False
+        self.loading = False
+        self.recipe_ok = False
+        self.recipe: Recipe | None = None
+        self.model: tuple[str, str] | None = None
+        self.last_sequence = 0
+        self._plc = HeartbeatWatch()
+        self._plc_silent = True
+        self._state = StationState.STARTING
+        self._plc_counts = PlcCounts()
+        self._changes: list[AlarmChange] = []
+
+    def changes(self) -> list[AlarmChange]:
+        """Take the alarm changes that nobody has been told of yet."""
+        taken, self._changes = self._changes, []
+        return taken
+
+    def raise_alarm(self, name: str, text: str = "") -> None:
+        """Let an alarm stand."""
+        self._note(self.alarms.raise_alarm(name, text))
+
+    def set_alarm(self, name: str, *, standing: bool, text: str = "") -> None:
+        """Raise or end an alarm by its condition."""
+        self._note(self.alarms.set(name, standing=standing, text=text))
+
+    def clear_error(self) -> None:
+        """Clear the latched alarms; a dead journal stays alarmed."""
+        still_true = frozenset() if self.journal_alive else frozenset({"JOURNAL_DEAD"})
+        self._changes += self.alarms.clear_latched(still_true=still_true)
+        self.recipe_ok = self.recipe is not None
+
+    def reset_counters(self) -> None:
+        """Zero the counters but the parts in flight."""
+        self.counters = tally.reset(self.counters)
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to one counter."""
+        self.counters = tally.count(self.counters, name, by)
+
+    def accepted(self, acceptance: Acceptance, sequence: int) -> None:
+        """Count one trigger, with what its sequence says of the ones before it."""
+        if not acceptance.accepted:
+            self.count("duplicate_triggers")
+            return
+        self.count("triggers")
+        self.last_sequence = sequence
+        self.count("missed_triggers", acceptance.missed)
+        if acceptance.missed > 0:
+            self.raise_alarm("TRIGGER_MISSED", f"{acceptance.missed} missing before sequence {sequence}")
+        if acceptance.kind == "restarted":
+            self.raise_alarm("SEQUENCE_RESTARTED", f"at sequence {sequence}; epoch {acceptance.epoch} has begun")
+
+    def decided(self, code: VerdictCode, text: str) -> None:
+        """Count one verdict and alarm the ones that are failures of ours."""
+        self.counters = tally.count_verdict(self.counters, code)
+        if code is VerdictCode.ERROR:
+            self.raise_alarm("PART_ERROR", text)
+        if code is VerdictCode.LATE:
+            self.raise_alarm("PART_LATE", text)
+
+    def activate(self, recipe: Recipe, model: str, sha256: str) -> None:
+        """Take a recipe whose model is warm and checked."""
+        self.recipe, self.model, self.recipe_ok = recipe, (model, sha256), True
+        self.set_alarm("MODEL_NOT_READY", standing=False)
+        self.set_alarm("LENIENT_POLICY", standing=recipe.policy.lets_failures_pass)
+
+    def plc_beat(self, beat: PlcBeat) -> None:
+        """Take the PLC's heartbeat as last written."""
+        self._plc.seen(beat.value, now_ns=beat.at_ns)
+        self.watch_plc(beat.at_ns)
+
+    def watch_plc(self, now_ns: int) -> None:
+        """Look whether the PLC's heartbeat stands still."""
+        self._plc_silent = self._plc.lost(now_ns)
+        self.set_alarm("PLC_HEARTBEAT_LOST", standing=self.plc_lost)
+
+    @property
+    def plc_lost(self) -> bool:
+        """Whether a PLC that was seen beats no more: what it writes counts as stale."""
+        return self._plc_silent and self._plc.ever_seen
+
+    def plc_enable(self, message: PlcEnable) -> None:
+        """Take the PLC's Enable bit."""
+        self.plc_enabled = message.enabled
+
+    def inhibited(self, message: Inhibit) -> None:
+        """Take the PLC's inhibit bits."""
+        self.inhibit = message.bits
+
+    def journal(self, *, alive: bool) -> None:
+        """Take whether the journal commits."""
+        self.journal_alive = alive
+        if not alive:
+            self.raise_alarm("JOURNAL_DEAD")
+
+    def plc_counted(self, counts: PlcCounts) -> tuple[int, int]:
+        """Take the PLC's running counts; gives how many gate firings and confirmations are new."""
+        before = self._plc_counts
+        fired = _grown(before.gate_fired, counts.gate_fired)
+        confirmed = _grown(before.reject_confirm, counts.reject_confirm)
+        self._plc_counts = PlcCounts(
+            gate_fired=before.gate_fired if counts.gate_fired is None else counts.gate_fired,
+            reject_confirm=before.reject_confirm if counts.reject_confirm is None else counts.reject_confirm,
+        )
+        self.count("gate_fired", fired)
+        self.count("gate_confirmed", confirmed)
+        return fired, confirmed
+
+    @property
+    def obstacle(self) -> str:
+        """Why no part can be judged just now; empty when one can."""
+        if not (self.plc_enabled and self.operator_enabled):
+            return "station disabled by the " + ("operator" if self.plc_enabled else "PLC")
+        held = [text for bit, text in _INHIBITS if self.inhibit >> bit & 1]
+        if held:
+            return "inhibited: " + ", ".join(held)
+        return "" if self.model else "no model is loaded"
+
+    @property
+    def not_ready(self) -> list[str]:
+        """Reasons why the line must not start yet, for /readyz."""
+        causes = {
+            "MQTT is not connected and subscribed": not self.mqtt_up,
+            "the model is not warm": self.model is None,
+            "another recipe is being loaded": self.loading,
+            "the OPC UA port is closed: no user, and opcua.anonymous = false": "OPCUA_CLOSED" in self.alarms.standing,
+            "stopping": self.stopping,
+        }
+        return [text for text, so in causes.items() if so]
+
+    @property
+    def ready(self) -> bool:
+        """Whether the PLC's handshake may trigger."""
+        serving = self.mqtt_up and self.journal_alive and not self.stopping and not self.loading
+        return serving and self.recipe_ok and not self.obstacle
+
+    def status(self, *, belt_speed_mm_s: float | None) -> StationStatus:
+        """Give the status that outputs show."""
+        code, text = self.alarms.foremost
+        model, sha256 = self.model or ("", "")
+        wanted = state_of(
+            stopping=self.stopping,
+            fault=not self.journal_alive,
+            starting=not (self.model and self.mqtt_up),
+            disabled=not (self.plc_enabled and self.operator_enabled),
+            inhibited=self.inhibit != 0,
+            busy=self.counters.in_flight > 0,
+        )
+        if wanted is StationState.STARTING and self._state is not StationState.STARTING:
+            wanted = StationState.FAULT  # it has been ready: what is gone now, the broker say, was lost
+        self._state = next_state(self._state, wanted)
+        return StationStatus(
+            state=self._state,
+            online=not self.stopping,
+            ready=self.ready,
+            busy=self.counters.in_flight > 0,
+            error=self.alarms.error,
+            recipe_ok=self.recipe_ok,
+            degraded=self.alarms.degraded,
+            plc_heartbeat_lost=self._plc_silent,
+            stop_request=self.alarms.stop_request,
+            gate_unguarded=self._plc_silent,
+            clock_ok="CLOCK" not in self.alarms.standing,
+            heartbeat=self.heartbeat.value,
+            error_code=code,
+            error_text=text,
+            recipe=self.recipe.reference if self.recipe else "",
+            recipe_number=self.recipe.number if self.recipe else 0,
+            model=model,
+            model_sha256=sha256,
+            belt_speed_mm_s=belt_speed_mm_s,
+            counters=self.counters,
+            last_sequence=self.last_sequence,
+        )
+
+    def _note(self, change: AlarmChange | None) -> None:
+        if change is not None:
+            self._changes.append(change)
+
+
+def _grown(before: int | None, now: int | None) -> int:
+    """Give how far a running u32 count has moved; the first one seen opens the count, a restart counts nothing."""
+    if before is None or now is None:
+        return 0
+    step = (now - before) % _U32
+    return step if step < _U32 // 2 else 0

@@ -1,0 +1,108 @@
+"""Admission of a trigger: whether it is new, when its part met the beam, and whether it can be judged at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bridge.domain.belt import Belt
+from bridge.domain.part import Part, Trigger
+from bridge.domain.recipe import Recipe
+from bridge.domain.sequence import Acceptance, SequenceLedger
+from bridge.domain.verdict import Judgement, VerdictCode
+
+MAX_AHEAD_NS = 50_000_000
+"""A source's stamp may lie this far ahead and still count as now (contract of the trigger clock)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceptionRules:
+    """How a station places triggers in time and on the belt. `transport_ms` is taken off every arrival."""
+
+    line: str
+    station: str
+    trigger_clock: Literal["arrival", "source"]
+    transport_ms: float
+    part_length_mm: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What stands against judging a part just now; `reason` is empty when nothing does."""
+
+    recipe: Recipe
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """The answer to one trigger. `part` is None for a duplicate; `at_once` is a verdict that needs no inference."""
+
+    acceptance: Acceptance
+    part: Part | None
+    at_once: Judgement | None = None
+    clock_ahead: bool = False
+
+
+class Reception:
+    """Admit triggers in their order of arrival."""
+
+    def __init__(self, *, rules: ReceptionRules, ledger: SequenceLedger, belt: Belt) -> None:
+        self._rules = rules
+        self._ledger = ledger
+        self._belt = belt
+
+    def admit(self, trigger: Trigger, conditions: Conditions, *, now_ns: int, now_utc_ns: int) -> Admission:
+        """Give the part of a new trigger, or tell that it is a duplicate."""
+        acceptance = self._ledger.accept(trigger.sequence, trigger.part_id, trigger.ts)
+        if not acceptance.accepted:
+            return Admission(acceptance=acceptance, part=None)
+        triggered_ns, ahead = self._moment(trigger, now_ns=now_ns, now_utc_ns=now_utc_ns)
+        # Where the belt stood when a backlog's part passed is unknown, and nothing old is placed for a gate.
+        place = (
+            None
+            if trigger.backlog
+            else self._belt.place(triggered_ns=triggered_ns, latched_count=trigger.encoder_counts, now_ns=now_ns)
+        )
+        part = Part(
+            line=self._rules.line,
+            station=self._rules.station,
+            trigger=trigger,
+            epoch=acceptance.epoch,
+            triggered_ns=triggered_ns,
+            triggered_utc_ns=now_utc_ns - (now_ns - triggered_ns),
+            length_mm=trigger.length_mm if trigger.length_mm is not None else self._rules.part_length_mm,
+            recipe=conditions.recipe,
+            x0_mm=place.x0_mm if place else None,
+            count_at_trigger=place.count_at_trigger if place else None,
+        )
+        return Admission(
+            acceptance=acceptance, part=part, at_once=_at_once(trigger, conditions, ahead), clock_ahead=ahead
+        )
+
+    def _moment(self, trigger: Trigger, *, now_ns: int, now_utc_ns: int) -> tuple[int, bool]:
+        """Give the monotonic moment at which the front edge met the beam, and whether its stamp lies too far ahead."""
+        if trigger.age_ms is not None:
+            return trigger.arrived_ns - round(trigger.age_ms * 1e6), False
+        if self._rules.trigger_clock == "source" and trigger.source_utc_ns is not None:
+            age_ns = now_utc_ns - trigger.source_utc_ns
+            return now_ns - max(0, age_ns), age_ns < -MAX_AHEAD_NS
+        return trigger.arrived_ns - round(self._rules.transport_ms * 1e6), False
+
+
+def _at_once(trigger: Trigger, conditions: Conditions, ahead: bool) -> Judgement | None:
+    """Give the verdict of a part that can't be judged, None for one that can."""
+    if trigger.backlog:
+        return Judgement(
+            code=VerdictCode.LATE, reason="backlog: the trigger waited at the broker while the bridge was away"
+        )
+    if trigger.problem is not None:
+        return Judgement(code=VerdictCode.ERROR, reason=trigger.problem)
+    if ahead:
+        return Judgement(code=VerdictCode.ERROR, reason="clock: the trigger's ts lies more than 50 ms ahead")
+    if trigger.recipe is not None and trigger.recipe not in (conditions.recipe.name, conditions.recipe.reference):
+        reason = f"recipe mismatch: the trigger names {trigger.recipe!r}, active is {conditions.recipe.name!r}"
+        return Judgement(code=VerdictCode.ERROR, reason=reason[:200])
+    if conditions.reason:
+        return Judgement(code=VerdictCode.ERROR, reason=conditions.reason)
+    return None

@@ -1,0 +1,92 @@
+"""What became of each gate order: told to the outputs, noted in the journal, counted and alarmed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bridge.domain.condition import Condition
+from bridge.domain.gate_plan import Revision
+from bridge.domain.gate_track import PartKey
+from bridge.domain.part import Result
+from bridge.ports import Clock, GateEvent, Journal, VerdictOutput
+
+
+class GateReports:
+    """Report the orders of one station; a report, nothing actuates from it."""
+
+    def __init__(
+        self,
+        *,
+        line: str,
+        station: str,
+        condition: Condition,
+        journal: Journal,
+        outputs: Sequence[VerdictOutput],
+        clock: Clock,
+    ) -> None:
+        self._line = line
+        self._station = station
+        self._condition = condition
+        self._journal = journal
+        self._outputs = outputs
+        self._clock = clock
+        self._ordered: dict[PartKey, Result] = {}
+
+    def decided(self, result: Result, swept: Sequence[PartKey]) -> None:
+        """Tell of a new order, and of the parts let pass that it sweeps or that are swept."""
+        if result.order.state != "none":
+            self._tell(result, swept)
+        elif result.order.collateral:
+            self._collateral((result.part.epoch, result.part.sequence))
+        for key in swept:
+            self._collateral(key)
+
+    def revised(self, revisions: Sequence[Revision]) -> None:
+        """Tell what a change of the belt has made of published orders."""
+        for revision in revisions:
+            if revision.collateral:
+                self._collateral(revision.key)
+                continue
+            for output in self._outputs:
+                output.revise(revision.key[1], revision.order)
+            result = self._ordered.get(revision.key)
+            if result is not None:
+                self._ordered[revision.key] = moved = replace(result, order=revision.order)
+                if revision.missed:
+                    self._tell(moved)
+
+    def forget(self, key: PartKey) -> None:
+        """Drop a part that is past the gate."""
+        self._ordered.pop(key, None)
+
+    def _tell(self, result: Result, swept: Sequence[PartKey] = ()) -> None:
+        order, part = result.order, result.part
+        key = (part.epoch, part.sequence)
+        event: GateEvent = "missed" if order.state == "missed" else "ordered"
+        reason = "sweeps sequence " + ", ".join(str(sequence) for _epoch, sequence in swept) if swept else order.reason
+        for output in self._outputs:
+            output.gate_report(event, result, order, reason)
+        self._note(event, key, reason)
+        if event == "ordered":
+            self._ordered[key] = result
+        else:
+            self._ordered.pop(key, None)
+            self._condition.count("gate_missed")
+            self._condition.raise_alarm("ORDER_MISSED", f"{part.part_id}: {order.reason}")
+
+    def _collateral(self, key: PartKey) -> None:
+        self._condition.count("collateral")
+        self._condition.raise_alarm("COLLATERAL", f"the part with sequence {key[1]} was to pass and is swept")
+        self._note("collateral", key, None)
+
+    def _note(self, event: str, key: PartKey, reason: str | None) -> None:
+        self._journal.gate_event(
+            line=self._line,
+            station=self._station,
+            epoch=key[0],
+            sequence=key[1],
+            event=event,
+            reason=reason,
+            at_utc_ns=self._clock.utc_ns(),
+        )

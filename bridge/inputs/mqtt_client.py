@@ -1,0 +1,75 @@
+"""How this bridge's MQTT 5 client is set up: session, will, log-in, TLS, socket options."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from bridge.errors import ConfigError
+from bridge.inputs.mqtt_outbox import Outgoing
+
+SESSION_EXPIRY_S = 86_400
+"""Set explicitly: a session without an expiry dies with its connection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """Where the broker is and how to log in. TLS is used when `tls_ca` is set."""
+
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = None
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    keepalive_s: int = 10
+    receive_maximum: int = 64
+
+
+def client_for(broker: Broker, client_id: str, will: Outgoing) -> Client:
+    """Build a client that keeps its session and acknowledges by hand; it connects when told to.
+
+    Raises ConfigError when a TLS file can't be used.
+    """
+    client = Client(
+        CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5, manual_ack=True
+    )
+    client.connect_timeout = 5.0
+    client.on_socket_open = _no_delay
+    # with this set, a publish from the main loop never writes to the socket itself: only the network thread does
+    client.on_socket_register_write = _wake_is_enough
+    client.will_set(will.topic, will.payload, qos=1, retain=True)
+    if broker.username:
+        client.username_pw_set(broker.username, broker.password or None)
+    if broker.tls_ca is not None:
+        certificate = None if broker.tls_cert is None else str(broker.tls_cert)
+        key = None if broker.tls_key is None else str(broker.tls_key)
+        try:
+            client.tls_set(ca_certs=str(broker.tls_ca), certfile=certificate, keyfile=key)
+        except (OSError, ValueError, ssl.SSLError) as exc:
+            raise ConfigError(f"mqtt.tls_ca, tls_cert or tls_key can't be used: {exc}") from exc
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = SESSION_EXPIRY_S
+    properties.ReceiveMaximum = broker.receive_maximum
+    client.connect_async(
+        broker.host, broker.port, keepalive=broker.keepalive_s, clean_start=False, properties=properties
+    )
+    return client
+
+
+def _no_delay(_client: Client, _userdata: Any, sock: Any) -> None:
+    # without it Nagle's algorithm holds an acknowledgement back for up to 40 ms
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _wake_is_enough(_client: Client, _userdata: Any, _sock: Any) -> None:
+    """Leave the write to the network thread, which paho has woken through its socket pair."""

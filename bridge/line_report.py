@@ -1,0 +1,111 @@
+"""What a configuration means for the line, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bridge.config import Config, StationSettings
+from bridge.domain.gate_settings import GateSettings, parts_between, smallest_pitch_mm, window_for
+from bridge.domain.recipe import Recipe
+from bridge.ports import Loaded
+
+RING_SLOTS = 16
+
+
+def gate_settings(station: StationSettings) -> GateSettings:
+    """Give the gate's numbers as the domain wants them."""
+    return GateSettings(
+        mode=station.gate.mode,
+        kind=station.gate.kind,
+        distance_mm=station.gate_distance_mm,
+        open_lead_ms=station.open_lead_ms,
+        close_lead_ms=station.close_lead_ms,
+        part_length_mm=station.part_length_mm,
+        length_tolerance_mm=station.part_length_tolerance_mm,
+        guard_mm=station.guard_mm,
+        output_ms=station.output_ms,
+        margin_ms=station.margin_ms,
+        camera_offset_mm=station.camera_offset_mm,
+        pulse_ms=station.gate.pulse_ms,
+        max_on_ms=station.gate.max_on_ms,
+        min_on_ms=station.gate.min_on_ms,
+        min_off_ms=station.gate.min_off_ms,
+        firing_jitter_ms=station.firing_jitter_ms,
+    )
+
+
+def describe_line(config: Config, loaded: Mapping[str, Loaded]) -> str:
+    """Tell for each station when a verdict must stand, what the gate does and how close parts may follow."""
+    lines = [f"line {config.line.name}: belt at {config.belt.speed_mm_s:g} mm/s, speed from {config.belt.speed_source}"]
+    for station in config.stations:
+        lines += _describe_station(config, station, loaded[station.name])
+    warnings = _warnings(config, loaded)
+    lines += ["", "warnings:"] + [f"  - {warning}" for warning in warnings] if warnings else ["", "no warnings"]
+    return "\n".join(lines)
+
+
+def _describe_station(config: Config, station: StationSettings, loaded: Loaded) -> list[str]:
+    gate, speed = gate_settings(station), config.belt.speed_mm_s
+    window = window_for(gate, gate.part_length_mm, speed)
+    open_ms = window.start_mm / speed * 1e3
+    due_ms = open_ms - gate.open_lead_ms
+    pitch = smallest_pitch_mm(gate, speed)
+    between = parts_between(gate, speed)
+    recipe = loaded.recipe
+    lines = [
+        "",
+        f"station {station.name}: recipe {recipe.reference}, model {loaded.model.reference}, camera {station.camera.kind}",
+        f"  after a trigger the verdict must stand within {due_ms - gate.publish_ms - gate.margin_ms:.1f} ms",
+        f"  the gate is commanded on at {due_ms:.1f} ms, is fully open at {open_ms:.1f} ms, "
+        f"and the part's front edge is there at {gate.distance_mm / speed * 1e3:.1f} ms",
+        f"  the gate stays open over {window.end_mm - window.start_mm:.0f} mm of belt, "
+        f"{(window.end_mm - window.start_mm) / speed * 1e3:.1f} ms",
+        f"  smallest pitch that can be separated: {pitch:.0f} mm front edge to front edge, "
+        f"{speed / pitch:.2f} parts/s; closer parts are swept with a rejected neighbour and reported",
+        f"  at that pitch {between} parts lie between eye and gate; the ring holds {RING_SLOTS}",
+        f"  {_policies(recipe)}",
+    ]
+    if due_ms - gate.publish_ms - gate.margin_ms <= 0:
+        lines.append("  NO VERDICT CAN BE IN TIME: the gate is too near for this speed")
+    return lines
+
+
+def _policies(recipe: Recipe) -> str:
+    policy = recipe.policy
+    words = {"reject": "rejected", "pass": "LET PASS"}
+    return "parts: PASS passes; " + ", ".join(
+        f"{name} is {words[action]}"
+        for name, action in (
+            ("FAIL", policy.fail),
+            ("UNCERTAIN", policy.uncertain),
+            ("ERROR", policy.error),
+            ("LATE", policy.late),
+        )
+    )
+
+
+def _warnings(config: Config, loaded: Mapping[str, Loaded]) -> list[str]:
+    warnings = []
+    for station in config.stations:
+        gate, recipe = gate_settings(station), loaded[station.name].recipe
+        if recipe.policy.lets_failures_pass:
+            warnings.append(
+                f"{station.name}: recipe {recipe.name} lets parts with ERROR or LATE pass; Degraded stays set"
+            )
+        if parts_between(gate, config.belt.speed_mm_s) > RING_SLOTS:
+            warnings.append(
+                f"{station.name}: more than {RING_SLOTS} parts fit between eye and gate at the smallest pitch: "
+                "a PLC that looks parts up in the ring loses some"
+            )
+        deadline_mm = window_for(gate, gate.part_length_mm, config.belt.speed_mm_s).start_mm
+        if deadline_mm / config.belt.speed_mm_s * 1e3 <= gate.open_lead_ms + gate.publish_ms + gate.margin_ms:
+            warnings.append(
+                f"{station.name}: gate_distance_mm = {station.gate_distance_mm:g} leaves no time for a verdict"
+            )
+    if config.opcua.enabled and config.opcua.anonymous:
+        warnings.append("opcua.anonymous = true: anybody who reaches the port may read and write")
+    if config.opcua.enabled and not config.opcua.anonymous:
+        warnings.append("opcua.anonymous = false and no users: the OPC UA port stays closed and Degraded is set")
+    if config.modbus.enabled and config.modbus.host not in ("127.0.0.1", "::1", "localhost"):
+        warnings.append(f"modbus.host = {config.modbus.host!r}: Modbus has no log-in; modbus.allow is what guards it")
+    return warnings

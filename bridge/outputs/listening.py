@@ -1,0 +1,46 @@
+"""Open a listening socket, patiently: a bridge that restarts may find its own port busy for a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+
+from bridge.errors import StartError
+
+PATIENCE_S = 3.0
+PAUSE_S = 0.1
+_MAY_PASS = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
+
+
+async def listen(host: str, port: int, *, what: str, key: str, patience_s: float = PATIENCE_S) -> socket.socket:
+    """Give a bound socket on `host` and `port` (0 = any free one), tried for `patience_s`.
+
+    Raises StartError with one line that names `what`, the port and the setting `key`.
+    """
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + patience_s
+    while True:
+        try:
+            return await asyncio.to_thread(_bind, host, port)
+        except OSError as exc:
+            if exc.errno not in _MAY_PASS or loop.time() >= give_up:
+                reason = exc.strerror or str(exc)
+                raise StartError(
+                    f"{what} can't open port {port} on {host}: {reason}; stop the program that uses it, or set {key}"
+                ) from exc
+        await asyncio.sleep(PAUSE_S)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(64)
+        bound.setblocking(False)
+    except OSError:
+        bound.close()
+        raise
+    return bound

@@ -1,0 +1,155 @@
+"""The OPC UA server: the address space of all stations, its limits, and the telling of subscribers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import structlog
+from asyncua import ua
+from asyncua.common.connection import TransportLimits
+from asyncua.server.server import Server
+from asyncua.ua.uaerrors import UaError
+
+from bridge import __version__
+from bridge.errors import StartError
+from bridge.outputs.listening import listen
+from bridge.outputs.node_map import NAMESPACE
+from bridge.outputs.opcua_control import ControlAttributes, Place, PlcRights, add_methods
+from bridge.outputs.opcua_tree import Change, StationTree, add_enumerations
+from bridge.outputs.opcua_values import node_id
+from bridge.outputs.plc_panel import PlcPanel
+
+_log = structlog.get_logger(__name__)
+
+NAMESPACE_INDEX = 2
+MAX_CONNECTIONS = 20
+MAX_SUBSCRIPTIONS = 20
+SESSION_TIMEOUT_MS = 60_000.0
+MAX_MESSAGE = 4 * 2**20
+_BUFFER = 65_535
+# What the library raises while a client goes away under a notification.
+_CLIENT_FAULTS = (LookupError, OSError, RuntimeError, ValueError, TypeError, AttributeError, UaError)
+
+
+class OpcUaServer:
+    """Serve the panels of all stations below one line's object. All calls belong to the loop that `start` ran on.
+
+    Only anonymous access with the rights of `plc` (policy None) is served; without `anonymous` the port stays closed.
+    """
+
+    def __init__(
+        self,
+        panels: Sequence[PlcPanel],
+        *,
+        line: str,
+        endpoint: str,
+        clock_ns: Callable[[], int],
+        anonymous: bool,
+    ) -> None:
+        self._panels = tuple(panels)
+        self._line = line
+        self._endpoint = endpoint
+        self._clock_ns = clock_ns
+        self._anonymous = anonymous
+        self._server: Server | None = None
+        self._trees: list[StationTree] = []
+        self._changes: asyncio.Queue[Change] = asyncio.Queue()
+        self._teller: asyncio.Task[None] | None = None
+
+    async def start(self) -> int | None:
+        """Build the tree, open the port and give its number; None when it stays closed. Raises StartError after 3 s."""
+        if not self._anonymous:
+            return None
+        parts = urlsplit(self._endpoint)
+        host, wanted = parts.hostname or "127.0.0.1", 4840 if parts.port is None else parts.port
+        # The library logs a traceback for a port in use: find out before it tries.
+        listener = await listen(host, wanted, what="OPC UA", key="[opcua] endpoint")
+        port = int(listener.getsockname()[1])
+        listener.close()
+        server = Server(user_manager=PlcRights())
+        await server.init()
+        self._limit(server)
+        server.set_endpoint(f"{parts.scheme}://{host}:{port}{parts.path}")
+        server.socket_address = (host, port)
+        server.set_server_name("Linegate")
+        server.application_type = ua.ApplicationType.Server
+        await server.set_application_uri(f"{NAMESPACE}:server")
+        index = await server.register_namespace(NAMESPACE)
+        if index != NAMESPACE_INDEX:
+            raise StartError(f"OPC UA namespace {NAMESPACE} has index {index}, it must be {NAMESPACE_INDEX}")
+        built = datetime.fromtimestamp(0, UTC)
+        await server.set_build_info(f"{NAMESPACE}:bridge", "Linegate", "Linegate", __version__, "0", built)
+        server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        server.set_identity_tokens([ua.AnonymousIdentityToken])
+        await self._build(server, index)
+        try:
+            await server.start()
+        except OSError as exc:
+            raise StartError(f"OPC UA can't open port {port} on {host}: {exc.strerror or exc}") from exc
+        self._server = server
+        self._teller = asyncio.create_task(self._tell(), name="opcua-notifications")
+        return port
+
+    async def stop(self) -> None:
+        """Close every session and the port."""
+        await _end(self._teller)
+        if self._server is not None:
+            # The library's clock would take up to 1 s to see that it is to stop.
+            await _end(self._server.iserver.time_task)
+            self._server.iserver.time_task = None
+            await self._server.stop()
+        self._server = self._teller = None
+
+    def refresh_clocks(self) -> None:
+        """Tell subscribers of the bridge clock what it is now."""
+        for tree in self._trees:
+            tree.refresh_clocks()
+
+    def _limit(self, server: Server) -> None:
+        server.iserver.max_connections = MAX_CONNECTIONS
+        server.iserver.max_subscriptions = MAX_SUBSCRIPTIONS
+        server.iserver.max_session_timeout_ms = SESSION_TIMEOUT_MS
+        server.iserver.max_monitored_item_queue_size = 1_000
+        server.iserver.allow_remote_admin = False
+        server.limits = TransportLimits(
+            max_recv_buffer=_BUFFER,
+            max_send_buffer=_BUFFER,
+            max_chunk_count=MAX_MESSAGE // _BUFFER + 1,
+            max_message_size=MAX_MESSAGE,
+        )
+
+    async def _build(self, server: Server, index: int) -> None:
+        types = await add_enumerations(server, index)
+        line = await server.nodes.objects.add_object(node_id(self._line, index), ua.QualifiedName(self._line, index))
+        places: dict[ua.NodeId, Place] = {}
+        for panel in self._panels:
+            tree = StationTree(
+                panel, line=self._line, index=index, clock_ns=self._clock_ns, tell=self._changes.put_nowait
+            )
+            station = await tree.build(server, line, types)
+            await add_methods(station, panel, root=tree.root, index=index)
+            places |= {node: (panel, control) for node, control in tree.controls.items()}
+            self._trees.append(tree)
+        server.iserver.attribute_service = ControlAttributes(server.iserver.aspace, places=places, clock_ns=self._clock_ns)
+
+    async def _tell(self) -> None:
+        """Tell subscribers of changes, in the order in which they were made."""
+        while True:
+            attribute, value = await self._changes.get()
+            for handle, callback in list(attribute.datachange_callbacks.items()):
+                try:
+                    await callback(handle, value)
+                except _CLIENT_FAULTS as exc:
+                    _log.debug("opcua notification lost", reason=str(exc))
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    if task is None:
+        return
+    task.cancel()
+    with suppress(asyncio.CancelledError):  # it was asked to end just now
+        await task

@@ -1,0 +1,72 @@
+"""The tables as IEC 61131-3 Structured Text, with a function block that follows the rule of positive release."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import IntEnum
+from importlib.resources import files
+
+from bridge.domain.alarms import ALARMS
+from bridge.domain.status import StatusBit
+from bridge.domain.verdict import Disposition, VerdictCode
+from bridge.outputs.control_block import COIL_BASE, CONTROL_BITS, CONTROL_REGISTERS
+from bridge.outputs.plc_view import RING_SLOTS, SLOT_SIZE
+from bridge.outputs.register_map import (
+    FLAG_TEXTS,
+    INPUT_REGISTERS,
+    INPUT_SIZE,
+    MIRROR_OFFSET,
+    RING_BASE,
+    SLOT_FIELDS,
+    STATUS_SIZE,
+)
+
+
+def render_structured_text() -> str:
+    """Give constants for every address, bit and code, and the function block FB_LinegateGate."""
+    block = files("bridge.outputs").joinpath("fb_linegate_gate.st").read_text(encoding="utf-8")
+    out = ["(* Linegate: addresses, bits and codes, as `linegate tags --format st` prints them; counted from zero. *)", ""]
+    for name, members in (("E_LinegateVerdict", VerdictCode), ("E_LinegateDisposition", Disposition)):
+        out += _enumeration(name, members)
+    out += ["VAR_GLOBAL CONSTANT", *(f"    {each}" for each in _constants()), "END_VAR", "", block]
+    return "\n".join(out)
+
+
+def _enumeration(name: str, members: type[IntEnum]) -> list[str]:
+    prefix = name.removeprefix("E_Linegate").upper()
+    values = ", ".join(f"{prefix}_{each.name} := {int(each)}" for each in members)
+    return [f"TYPE {name} : ({values}) INT; END_TYPE", ""]
+
+
+def _constants() -> Iterator[str]:
+    yield "(* input registers, written by the bridge *)"
+    for register in INPUT_REGISTERS:
+        yield _constant("LG_IN", register.name, register.address, f"{register.kind}: {register.text}")
+    yield _constant("LG_IN", "Size", INPUT_SIZE, "input registers in all")
+    yield _constant("LG_IN", "StatusSize", STATUS_SIZE, "of them in one read, the ring apart")
+    yield _constant("LG_IN", "MirrorOffset", MIRROR_OFFSET, "where they stand as holding registers")
+    yield "(* bits of LG_IN_STATUSBITS *)"
+    for bit in StatusBit:
+        yield _constant("LG_BIT", bit.name, int(bit), "")
+    yield "(* bits of LG_IN_FLAGS and LG_SLOT_FLAGS *)"
+    for number, name, text in FLAG_TEXTS:
+        yield _constant("LG_FLAG", name, number, text)
+    yield "(* the ring: slot = sequence MOD LG_RING_SLOTS *)"
+    yield _constant("LG_RING", "Base", RING_BASE, "first input register of slot 0")
+    yield _constant("LG_RING", "Slots", RING_SLOTS, "slots")
+    yield _constant("LG_RING", "SlotSize", SLOT_SIZE, "registers of one slot")
+    for slot in SLOT_FIELDS:
+        yield _constant("LG_SLOT", slot.name, slot.offset, f"{slot.kind}: {slot.text}")
+    yield "(* holding registers and coils, written by the PLC *)"
+    for each in CONTROL_REGISTERS:
+        yield _constant("LG_OUT", each.key, each.address or 0, each.text)
+    for each in CONTROL_BITS:
+        yield _constant("LG_CTRL", each.key, each.bit or 0, f"bit of register 0, coil {COIL_BASE + (each.bit or 0)}")
+    yield "(* error and alarm codes *)"
+    for kind in ALARMS.values():
+        yield _constant("LG_ALARM", kind.name, kind.code, kind.text)
+
+
+def _constant(group: str, name: str, value: int, text: str) -> str:
+    comment = f" (* {text} *)" if text else ""
+    return f"{group}_{name.upper()} : UINT := {value};{comment}"

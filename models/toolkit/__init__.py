@@ -1,0 +1,1 @@
+"""Make, measure and pack models; the only package of the project that imports torch."""

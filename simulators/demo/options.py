@@ -1,0 +1,138 @@
+"""The demo's command line, and everything that can be wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from simulators.faults import FaultFileError, ScheduledFault, read_faults
+from simulators.line.camera import Picture, PictureFolderError, find_pictures
+from simulators.line.geometry import Geometry
+
+DEFAULT_IMAGES = Path(__file__).parent.parent / "pictures"
+DEFAULT_PARTS = 200
+TOP_SPEED_MM_S = 2500.0
+SEED = 1
+Trigger = Literal["mqtt", "modbus", "opcua"]
+
+
+class OptionsError(Exception):
+    """An option that can't be used; the text names it, its value and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """Checked options. `parts` None: no limit but `seconds`. `keep` None: records are temporary."""
+
+    parts: int | None
+    seconds: float | None
+    speed_mm_s: float
+    spacing_mm: float
+    trigger: Trigger
+    images: Path
+    pictures: tuple[Picture, ...]
+    model: Path | None
+    recipe: str
+    faults: Path | None
+    live_view: bool
+    report: Path | None
+    keep: Path | None
+
+
+def read_options(arguments: Sequence[str] | None = None) -> DemoOptions:
+    """Parse and check the command line; raises OptionsError, or SystemExit with code 2 for what can't be parsed."""
+    raw = _parser().parse_args(arguments)
+    geometry = Geometry()
+    parts = raw.parts if raw.parts is not None or raw.seconds is not None else DEFAULT_PARTS
+    if parts is not None and not 1 <= parts <= 1_000_000:
+        raise OptionsError(f"--parts {parts}: allowed are 1 to 1000000")
+    if raw.seconds is not None and not 0 < raw.seconds <= 86_400:
+        raise OptionsError(f"--seconds {raw.seconds:g}: allowed is more than 0, at most 86400")
+    if not (math.isfinite(raw.speed) and 10 <= raw.speed <= TOP_SPEED_MM_S):
+        raise OptionsError(f"--speed {raw.speed:g}: allowed are 10 to {TOP_SPEED_MM_S:g} mm/s")
+    if not (math.isfinite(raw.spacing) and geometry.part_length_mm < raw.spacing <= 10_000):
+        raise OptionsError(
+            f"--spacing {raw.spacing:g}: allowed is more than the part's length, {geometry.part_length_mm:g} mm, "
+            "and at most 10000 mm"
+        )
+    if raw.gate != "plc":
+        raise OptionsError(f"--gate {raw.gate}: allowed is plc; this release has no gate process of the bridge's own")
+    if raw.trigger not in ("mqtt", "modbus", "opcua"):
+        raise OptionsError(f"--trigger {raw.trigger}: allowed are mqtt, modbus, opcua")
+    pictures = _pictures(raw.images)
+    if raw.model is not None and not raw.model.exists():
+        raise OptionsError(f"--model {raw.model}: no such bundle; allowed is a bundle's folder or an .lgb file")
+    if raw.faults is not None:
+        _check_faults(raw.faults, raw.trigger)
+    if raw.report is not None and not raw.report.absolute().parent.is_dir():
+        raise OptionsError(f"--report {raw.report}: the folder {raw.report.absolute().parent} does not exist")
+    if raw.keep is not None and raw.keep.exists() and not raw.keep.is_dir():
+        raise OptionsError(f"--keep {raw.keep}: is not a folder")
+    return DemoOptions(
+        parts=parts,
+        seconds=raw.seconds,
+        speed_mm_s=raw.speed,
+        spacing_mm=raw.spacing,
+        trigger=raw.trigger,
+        images=raw.images.absolute(),
+        pictures=pictures,
+        model=None if raw.model is None else raw.model.absolute(),
+        recipe=raw.recipe,
+        faults=None if raw.faults is None else raw.faults.absolute(),
+        live_view=not raw.no_dashboard,
+        report=raw.report,
+        keep=None if raw.keep is None else raw.keep.absolute(),
+    )
+
+
+def _pictures(folder: Path) -> tuple[Picture, ...]:
+    try:
+        return find_pictures(folder, seed=SEED)
+    except PictureFolderError as exc:
+        raise OptionsError(f"--images {folder}: {exc}") from exc
+
+
+def _check_faults(path: Path, trigger: str) -> tuple[ScheduledFault, ...]:
+    try:
+        faults = read_faults(path)
+    except FaultFileError as exc:
+        raise OptionsError(f"--faults {path}: {exc}") from exc
+    of_mqtt = [entry.fault.kind for entry in faults if entry.fault.kind in ("duplicate_trigger", "missing_trigger")]
+    if of_mqtt and trigger != "mqtt":
+        raise OptionsError(f"--faults {path}: {of_mqtt[0]} needs --trigger mqtt, here the PLC triggers by {trigger}")
+    return faults
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="linegate demo",
+        description="Run broker, conveyor, PLC and bridge on this machine, then reconcile what happened with what was said.",
+    )
+    parser.add_argument(
+        "--parts", type=int, metavar="N", help=f"parts to inspect [{DEFAULT_PARTS}, or no limit with --seconds]"
+    )
+    parser.add_argument("--seconds", type=float, metavar="S", help="lay parts for so long")
+    parser.add_argument("--speed", type=float, default=1200.0, metavar="MM_S", help="belt speed [1200]")
+    parser.add_argument(
+        "--spacing", type=float, default=180.0, metavar="MM", help="pitch, front edge to front edge [180]"
+    )
+    parser.add_argument("--gate", default="plc", metavar="WHO", help="who fires the gate: plc [plc]")
+    parser.add_argument("--trigger", default="mqtt", metavar="WAY", help="mqtt, modbus or opcua [mqtt]")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        default=DEFAULT_IMAGES,
+        metavar="FOLDER",
+        help="a sub-folder for each label, `good` among them",
+    )
+    parser.add_argument("--model", type=Path, metavar="BUNDLE", help="judge by this bundle")
+    parser.add_argument("--recipe", default="ball-screw", metavar="NAME", help="recipe [ball-screw]")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="TOML file of faults")
+    parser.add_argument("--no-dashboard", action="store_true", help="plain lines, no live view and no dashboard")
+    parser.add_argument("--report", type=Path, metavar="FILE.json", help="write the reconciliation there")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep configuration, records and logs there")
+    return parser

@@ -1,0 +1,173 @@
+"""What the demo writes before it starts: free ports, a configuration, the recipe, the folder camera's pictures."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import tomllib
+import zipfile
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from simulators.demo.options import DemoOptions, OptionsError
+from simulators.line.geometry import Geometry
+
+DEFAULT_PORTS = {"mqtt": 1883, "modbus": 5020, "opcua": 4840, "field": 5021, "http": 9464}
+HOST = "127.0.0.1"
+
+
+def choose_ports() -> dict[str, int]:
+    """Take each default port, or a free one where it is busy."""
+    chosen: dict[str, int] = {}
+    for name, port in DEFAULT_PORTS.items():
+        chosen[name] = port if _is_free(port) else _free_port(set(DEFAULT_PORTS.values()) | set(chosen.values()))
+    return chosen
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port(taken: set[int]) -> int:
+    while True:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port = int(probe.getsockname()[1])
+        if port not in taken:
+            return port
+
+
+def write_config(folder: Path, options: DemoOptions, ports: Mapping[str, int]) -> Path:
+    """Write `linegate.toml` for this run; gives its path."""
+    geometry = Geometry()
+    camera = '{ kind = "inline" }' if options.trigger == "mqtt" else '{ kind = "folder", folder = "camera" }'
+    text = f"""\
+# Written by `linegate demo`.
+[line]
+name = "line1"
+
+[belt]
+speed_mm_s = {options.speed_mm_s}
+speed_source = "encoder"
+counts_per_mm = {geometry.counts_per_mm}
+
+[mqtt]
+host = "{HOST}"
+port = {ports["mqtt"]}
+
+[opcua]
+endpoint = "opc.tcp://{HOST}:{ports["opcua"]}/linegate/"
+anonymous = true
+
+[modbus]
+host = "{HOST}"
+port = {ports["modbus"]}
+
+[records]
+url = "sqlite:///data/linegate.db"
+
+[http]
+host = "{HOST}"
+port = {ports["http"]}
+
+[[stations]]
+name = "station1"
+recipe = {json.dumps(options.recipe)}
+image_folder = {json.dumps(str(options.images))}
+camera = {camera}
+gate_distance_mm = {geometry.gate_distance_mm}
+part_length_mm = {geometry.part_length_mm}
+guard_mm = {geometry.guard_mm}
+open_lead_ms = {geometry.open_lead_ms}
+close_lead_ms = {geometry.close_lead_ms}
+gate = {{ mode = "plc", port = {ports["field"]} }}
+"""
+    path = folder / "linegate.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def fill_camera_folder(folder: Path, options: DemoOptions) -> None:
+    """Copy the pictures in the conveyor's own order, so that the station's folder camera shows each part's picture."""
+    camera = folder / "camera"
+    shutil.rmtree(camera, ignore_errors=True)
+    camera.mkdir()
+    for number, picture in enumerate(options.pictures):
+        shutil.copyfile(picture.path, camera / f"{number:06d}-{picture.label}{picture.path.suffix.lower()}")
+
+
+def prepare_recipe(folder: Path, options: DemoOptions) -> frozenset[str]:
+    """Put the recipe beside the configuration where it is not a shipped one as it is; gives the labels of good parts.
+
+    With a bundle of the caller's own, the recipe is copied with that bundle, and without thresholds of labels that the
+    bundle doesn't have. Raises OptionsError.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,31}", options.recipe):
+        raise OptionsError(f"--recipe {options.recipe}: allowed is a name, letters, digits, - and _")
+    own, shipped = Path("recipes") / f"{options.recipe}.toml", files("models") / "recipes" / f"{options.recipe}.toml"
+    if own.is_file():
+        text = own.read_text(encoding="utf-8")
+    elif shipped.is_file():
+        text = shipped.read_text(encoding="utf-8")
+    else:
+        known = sorted(entry.name.removesuffix(".toml") for entry in (files("models") / "recipes").iterdir())
+        raise OptionsError(
+            f"--recipe {options.recipe}: no such recipe in recipes/ here or among the shipped: {', '.join(known)}"
+        )
+    try:
+        recipe = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise OptionsError(f"--recipe {options.recipe}: not TOML: {exc}") from exc
+    bundle = str(options.model or recipe.get("bundle", ""))
+    if options.model is None and own.is_file() and (Path.cwd() / bundle).exists():
+        bundle = str(Path.cwd() / bundle)
+    manifest = _manifest(bundle)
+    if options.model is not None or own.is_file():
+        recipe["bundle"] = bundle
+        thresholds = recipe.get("thresholds", {})
+        labels = manifest.get("labels", list(thresholds))
+        recipe["thresholds"] = {label: limits for label, limits in thresholds.items() if label in labels}
+        (folder / "recipes").mkdir(exist_ok=True)
+        (folder / "recipes" / f"{options.recipe}.toml").write_text(_toml(recipe), encoding="utf-8")
+    return frozenset({"good", *manifest.get("good_labels", ())})
+
+
+def _manifest(bundle: str) -> dict[str, Any]:
+    """Read a bundle's manifest for its labels; what is wrong with a bundle is the bridge's to say."""
+    path, shipped = Path(bundle), files("models") / "bundles" / bundle / "bundle.toml"
+    try:
+        if path.is_file() and zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                name = next(name for name in archive.namelist() if name.rsplit("/", 1)[-1] == "bundle.toml")
+                return tomllib.loads(archive.read(name).decode())
+        if path.is_dir():
+            return tomllib.loads((path / "bundle.toml").read_text(encoding="utf-8"))
+        if shipped.is_file():
+            return tomllib.loads(shipped.read_text(encoding="utf-8"))
+    except (OSError, StopIteration, UnicodeDecodeError, tomllib.TOMLDecodeError, zipfile.BadZipFile):
+        return {}
+    return {}
+
+
+def _toml(table: Mapping[str, Any], prefix: str = "") -> str:
+    """Write a table of plain values, lists and tables as TOML."""
+    lines = [f"{_key(key)} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    for key, value in table.items():
+        if isinstance(value, dict):
+            name = f"{prefix}{_key(key)}"
+            lines += ["", f"[{name}]", _toml(value, f"{name}.").rstrip("\n")]
+    return "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)

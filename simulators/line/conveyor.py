@@ -1,0 +1,279 @@
+"""The conveyor as one device: parts on a belt, past a photo-eye and a camera, to a reject gate and its bin.
+
+`update(now_ns, gate_on=...)` is a function of time and inputs: it lives through all that happened since the last call,
+each thing at its exact moment, and tells what that was and when to be called again. It never sleeps and opens nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Literal
+
+from simulators.faults import BeltStop, DuplicateTrigger, FaultSchedule, MissingTrigger, SpeedRamp
+from simulators.line.belt import NS, U32, Belt
+from simulators.line.camera import Picture, ReplayCamera
+from simulators.line.field_io import EDGE_SLOTS, Edge, FieldState
+from simulators.line.gate import RejectGate
+from simulators.line.geometry import Geometry
+from simulators.truth import Outcome, PartTruth
+
+EventKind = Literal["at_eye", "at_gate", "binned", "passed", "swept", "in_bin", "belt"]
+BIN_WAY_MM = 60.0
+BIN_PULSE_NS = 50_000_000
+LEAD_IN_MM = 300.0
+
+
+class Mark(IntEnum):
+    """The places that a part's front edge passes, in order."""
+
+    BEAM = 0
+    BEAM_CLEAR = 1
+    GATE = 2
+    MIDDLE = 3
+    MIDDLE_CLEAR = 4
+    GATE_CLEAR = 5
+    BIN = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Laying:
+    """How parts are laid on the belt: `parts` None goes on for ever; the pitch is front edge to front edge."""
+
+    parts: int | None = None
+    spacing_mm: float = 180.0
+    jitter_mm: float = 0.0
+    seed: int = 1
+    first_sequence: int = 1
+    part_prefix: str = "P-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineEvent:
+    """Something that happened at an exact moment. `copies` says how often the trigger is told, 0 = lost."""
+
+    kind: EventKind
+    at_ns: int
+    part: Riding | None = None
+    copies: int = 1
+    text: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Riding:
+    """A part on the belt. `front_mm` is the belt's position as its front edge meets the beam; `at` the moments since."""
+
+    number: int
+    sequence: int
+    part_id: str
+    picture: Picture
+    front_mm: float
+    count: int
+    copies: int = 1
+    at: dict[Mark, int] = field(default_factory=dict)
+
+
+class Conveyor:
+    """The whole line in simulated time; see the module."""
+
+    def __init__(
+        self,
+        *,
+        now_ns: int,
+        camera: ReplayCamera,
+        geometry: Geometry,
+        laying: Laying,
+        speed_mm_s: float = 1200.0,
+        first_count: int = 0,
+        faults: FaultSchedule | None = None,
+    ) -> None:
+        self.belt = Belt(
+            speed_mm_s=speed_mm_s, now_ns=now_ns, counts_per_mm=geometry.counts_per_mm, first_count=first_count
+        )
+        self.gate = RejectGate(open_lead_ms=geometry.open_lead_ms, close_lead_ms=geometry.close_lead_ms)
+        self.truths: list[PartTruth] = []
+        self.riding: dict[int, Riding] = {}
+        self._camera, self._geometry, self._laying = camera, geometry, laying
+        self._faults = faults or FaultSchedule()
+        self._random = random.Random(laying.seed)
+        self._start_ns: int | None = None
+        self._start_mm = 0.0
+        self._laid = 0
+        self._last_laying = laying.parts
+        self._marks: list[tuple[float, int, Mark]] = []
+        self._edges: deque[Edge] = deque(maxlen=EDGE_SLOTS)
+        self._edge_number = 0
+        self._blocking: set[int] = set()
+        self._binned = 0
+        self._bin_pulse_ns = now_ns - BIN_PULSE_NS
+        self._binned_on_way: set[int] = set()
+
+    @property
+    def laid(self) -> int:
+        """Parts laid on the belt so far."""
+        return self._laid
+
+    @property
+    def finished(self) -> bool:
+        """Whether every part that will ever be laid has passed the gate and the bin."""
+        return self._start_ns is not None and self._laid == self._last_laying and not self._marks
+
+    def start(self, now_ns: int) -> None:
+        """Begin to lay parts: the first meets the beam after a lead-in of belt."""
+        self._start_ns, self._start_mm = now_ns, self.belt.position_at(now_ns) + LEAD_IN_MM
+        self._lay()
+
+    def stop_laying(self) -> None:
+        """Lay no more parts; those on the belt go on to the gate, those that have not met the beam are taken off."""
+        self._marks = [entry for entry in self._marks if Mark.BEAM in self.riding[entry[1]].at]
+        heapq.heapify(self._marks)
+        self.riding = {number: part for number, part in self.riding.items() if Mark.BEAM in part.at}
+        self._last_laying = self._laid = self._edge_number
+
+    def update(self, now_ns: int, *, gate_on: bool) -> tuple[list[LineEvent], int | None]:
+        """Live through everything up to `now_ns`, then take the gate's command.
+
+        Gives the events in order and the moment of the next one, None when nothing more will happen by itself.
+        """
+        events: list[LineEvent] = []
+        while (next_ns := self._next_ns()) is not None and next_ns <= now_ns:
+            self._step(next_ns, events)
+        self.gate.command(now_ns, gate_on)
+        return events, self._next_ns()
+
+    def state_at(self, now_ns: int) -> FieldState:
+        """Give the field's inputs; call `update` for the same moment first."""
+        return FieldState(
+            encoder_count=self.belt.count_at(now_ns),
+            speed_mm_s=self.belt.speed_at(now_ns),
+            photo_eye=bool(self._blocking),
+            bin_sensor=now_ns - self._bin_pulse_ns < BIN_PULSE_NS,
+            gate_fully_open=self.gate.is_fully_open(now_ns),
+            binned=self._binned,
+            edge_number=self._edge_number,
+            edges=tuple(self._edges),
+        )
+
+    def _next_ns(self) -> int | None:
+        mark_ns = self.belt.when_at(self._marks[0][0]) if self._marks else None
+        fault_s = self._faults.next_s
+        if fault_s is None or self._start_ns is None:
+            return mark_ns
+        fault_ns = self._start_ns + round(fault_s * NS)
+        return fault_ns if mark_ns is None else min(mark_ns, fault_ns)
+
+    def _elapsed_s(self, now_ns: int) -> float:
+        return (now_ns - self._start_ns) / NS if self._start_ns is not None else 0.0
+
+    def _step(self, now_ns: int, events: list[LineEvent]) -> None:
+        for fault in self._faults.due_by(self._elapsed_s(now_ns)):
+            self._befall(fault, now_ns, events)
+        while self._marks and (mark_ns := self.belt.when_at(self._marks[0][0])) is not None and mark_ns <= now_ns:
+            _, number, mark = heapq.heappop(self._marks)
+            part = self.riding[number]
+            part.at[mark] = now_ns
+            self._pass_mark(part, mark, now_ns, events)
+
+    def _befall(self, fault: object, now_ns: int, events: list[LineEvent]) -> None:
+        if isinstance(fault, BeltStop):
+            self.belt.stop(now_ns, duration_s=fault.duration_s, ramp_s=fault.ramp_s)
+            events.append(LineEvent(kind="belt", at_ns=now_ns, text=f"stops for {fault.duration_s:g} s"))
+        elif isinstance(fault, SpeedRamp):
+            if fault.from_mm_s is not None:
+                self.belt.ramp(now_ns, to_mm_s=fault.from_mm_s, duration_s=0.0)
+            self.belt.ramp(now_ns, to_mm_s=fault.to_mm_s, duration_s=fault.duration_s)
+            text = f"goes to {fault.to_mm_s:g} mm/s in {fault.duration_s:g} s"
+            events.append(LineEvent(kind="belt", at_ns=now_ns, text=text))
+
+    def _pass_mark(self, part: Riding, mark: Mark, now_ns: int, events: list[LineEvent]) -> None:
+        if mark is Mark.BEAM:
+            self._meet_beam(part, now_ns, events)
+        elif mark is Mark.BEAM_CLEAR:
+            self._blocking.discard(part.number)
+        elif mark is Mark.GATE:
+            events.append(LineEvent(kind="at_gate", at_ns=now_ns, part=part))
+        elif mark is Mark.GATE_CLEAR:
+            outcome = self._leave_gate(part)
+            events.append(LineEvent(kind=outcome, at_ns=now_ns, part=part))
+        elif mark is Mark.BIN:
+            if part.number in self._binned_on_way:
+                self._binned_on_way.discard(part.number)
+                self._binned = (self._binned + 1) % U32
+                self._bin_pulse_ns = now_ns
+                events.append(LineEvent(kind="in_bin", at_ns=now_ns, part=part))
+            del self.riding[part.number]
+
+    def _meet_beam(self, part: Riding, now_ns: int, events: list[LineEvent]) -> None:
+        self._blocking.add(part.number)
+        self._edge_number += 1
+        self._edges.append(Edge(sequence=part.sequence, count=part.count))
+        for fault in self._faults.due_at(part.number + 1, self._elapsed_s(now_ns)):
+            if isinstance(fault, MissingTrigger):
+                part.copies = 0
+            elif isinstance(fault, DuplicateTrigger):
+                part.copies = 2
+            self._befall(fault, now_ns, events)
+        events.append(LineEvent(kind="at_eye", at_ns=now_ns, part=part, copies=part.copies))
+        if self._last_laying is None or self._laid < self._last_laying:
+            self._lay()
+
+    def _lay(self) -> None:
+        """Lay the next part: a pitch behind the last, give or take the jitter."""
+        number, laying, geometry = self._laid, self._laying, self._geometry
+        if self._last_laying is not None and number >= self._last_laying:
+            return
+        self._laid += 1
+        jitter = self._random.uniform(-laying.jitter_mm, laying.jitter_mm) / 2 if laying.jitter_mm else 0.0
+        front_mm = self._start_mm + number * laying.spacing_mm + jitter
+        sequence = (laying.first_sequence + number) % U32
+        length, distance = geometry.part_length_mm, geometry.gate_distance_mm
+        self.riding[number] = Riding(
+            number=number,
+            sequence=sequence,
+            part_id=f"{laying.part_prefix}{sequence:06d}",
+            picture=self._camera.picture_for(number),
+            front_mm=front_mm,
+            count=self.belt.count_for(front_mm),
+        )
+        places = {
+            Mark.BEAM: 0.0,
+            Mark.BEAM_CLEAR: length,
+            Mark.GATE: distance,
+            Mark.MIDDLE: distance + length / 3,
+            Mark.MIDDLE_CLEAR: distance + length * 2 / 3,
+            Mark.GATE_CLEAR: distance + length,
+            Mark.BIN: distance + length + BIN_WAY_MM,
+        }
+        for mark, offset_mm in places.items():
+            heapq.heappush(self._marks, (front_mm + offset_mm, number, mark))
+
+    def _leave_gate(self, part: Riding) -> Outcome:
+        """Settle what became of a part as its rear leaves the gate."""
+        open_there = self.gate.open_throughout(part.at[Mark.MIDDLE], part.at[Mark.MIDDLE_CLEAR])
+        swept = self.gate.touched(part.at[Mark.GATE], part.at[Mark.GATE_CLEAR])
+        outcome: Outcome = "binned" if open_there else "swept" if swept else "passed"
+        if outcome == "binned":
+            self._binned_on_way.add(part.number)
+        self.truths.append(
+            PartTruth(
+                part_id=part.part_id,
+                sequence=part.sequence,
+                label=part.picture.label,
+                good=self._camera.is_good(part.picture),
+                picture=part.picture.name,
+                copies=part.copies,
+                count=part.count,
+                triggered_ns=part.at[Mark.BEAM],
+                gate_from_ns=part.at[Mark.GATE],
+                middle_from_ns=part.at[Mark.MIDDLE],
+                middle_to_ns=part.at[Mark.MIDDLE_CLEAR],
+                gate_to_ns=part.at[Mark.GATE_CLEAR],
+                open_for_middle=open_there,
+                swept=swept,
+                outcome=outcome,
+            )
+        )
+        return outcome

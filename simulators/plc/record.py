@@ -1,0 +1,85 @@
+"""What the PLC saw and did, written as one JSON file at its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from simulators.plc.core import ScanOutputs
+from simulators.plc.tables import STOP_REQUEST_BIT, BridgeResult, LiveBlock
+
+
+class PlcRecordError(Exception):
+    """A PLC record that can't be read; the text names it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class PlcRecord:
+    """Keyed by sequence: what was read by Modbus and by OPC UA, and when (monotonic ns); what was decided and fired.
+
+    `counters` are the bridge's as last read. `gate_error_mm` is |on-command - due| x speed of each firing.
+    """
+
+    modbus: dict[int, dict[str, Any]] = field(default_factory=dict)
+    opcua: dict[int, dict[str, Any]] = field(default_factory=dict)
+    decisions: dict[int, dict[str, Any]] = field(default_factory=dict)
+    firings: list[dict[str, Any]] = field(default_factory=list)
+    counters: dict[str, int] = field(default_factory=dict)
+    stop_requested: bool = False
+    overrun: int = 0
+    scans: int = 0
+    longest_gap_ms: float = 0.0
+    longest_read_ms: float = 0.0
+    cpu_share: float = 0.0
+    remarks: list[str] = field(default_factory=list)
+    _last_scan_ns: int | None = None
+
+    @property
+    def gate_errors_mm(self) -> list[float]:
+        """How far the belt was from the due place at each on-command, in mm."""
+        return [abs(f["error_ms"]) * f["speed_mm_s"] / 1e3 for f in self.firings if f["error_ms"] is not None]
+
+    def note_scan(self, now_ns: int, outputs: ScanOutputs) -> None:
+        """Note what one scan did."""
+        self.scans += 1
+        if self._last_scan_ns is not None:
+            self.longest_gap_ms = max(self.longest_gap_ms, (now_ns - self._last_scan_ns) / 1e6)
+        self._last_scan_ns = now_ns
+        for decision in outputs.decisions:
+            self.decisions[decision.sequence] = asdict(decision)
+        self.firings.extend(asdict(firing) for firing in outputs.firings)
+
+    def note_modbus(self, result: BridgeResult, read_ns: int) -> None:
+        """Note a result read by Modbus."""
+        self.modbus.setdefault(result.sequence, {**asdict(result), "read_ns": read_ns})
+
+    def note_opcua(self, event: Mapping[str, Any]) -> None:
+        """Note a result that the OPC UA client told of."""
+        self.opcua.setdefault(event["sequence"], dict(event))
+
+    def note_live(self, live: LiveBlock, *, overrun: int) -> None:
+        """Note the bridge's counters and its request to stop."""
+        self.counters = live.counters
+        self.stop_requested = self.stop_requested or live.bit(STOP_REQUEST_BIT)
+        self.overrun = overrun
+
+    def write(self, path: Path) -> None:
+        """Write the record, whole or not at all."""
+        document = {key: value for key, value in asdict(self).items() if not key.startswith("_")}
+        partial = path.with_name(path.name + ".part")
+        partial.write_text(json.dumps(document), encoding="utf-8")
+        partial.replace(path)
+
+
+def read_plc_record(path: Path) -> PlcRecord:
+    """Read what `PlcRecord.write` wrote; raises PlcRecordError."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        for key in ("modbus", "opcua", "decisions"):
+            document[key] = {int(sequence): entry for sequence, entry in document[key].items()}
+        return PlcRecord(**document)
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise PlcRecordError(f"the PLC's record {path} can't be read: {exc}") from exc

@@ -1,0 +1,428 @@
+"""The journal, seen by a foreign reader of its database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from bridge.domain.part import Part
+from bridge.domain.verdict import Disposition, VerdictCode
+from bridge.errors import ConfigError, JournalError, StartError
+from bridge.ports import Outcome
+from bridge.records.journal import Journal
+
+COLUMNS = (
+    "line, station, epoch, sequence, part_id, verdict, code, disposition, reason, label, score, recipe, model,"
+    " model_sha256, triggered_utc, decided_utc, replayed, picture, json"
+)
+Parts = Callable[..., Part]
+Outcomes = Callable[..., Outcome]
+
+
+async def eventually(true: Callable[[], bool]) -> None:
+    """Wait until it is so; the test's time limit ends a wait for what never comes."""
+    while not true():
+        await asyncio.sleep(0.01)
+
+
+async def test_table_verdicts_has_the_columns_of_the_contract_and_no_other_table_a_verdict(
+    journal: Journal, foreign: Any
+) -> None:
+    tables = {name for (name,) in foreign.rows("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
+    columns = {table: [row[1] for row in foreign.rows(f"PRAGMA table_info({table})")] for table in tables}
+    assert sorted(columns["verdicts"]) == sorted(COLUMNS.split(", "))
+    assert [table for table in tables if "verdict" in columns[table]] == ["verdicts"]
+
+
+async def test_appended_verdict_is_seen_by_a_foreign_reader_at_once(
+    journal: Journal, foreign: Any, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    part = make_part(123, part_id="A-000123", epoch=2)
+    outcome = make_outcome(part, picture="line1/station1/2026-11-21/123.jpg")
+    journal.accept(part, at_utc_ns=part.triggered_utc_ns)
+    await journal.append(outcome)
+    assert foreign.rows(f"SELECT {COLUMNS} FROM verdicts") == [
+        (
+            "line1", "station1", 2, 123, "A-000123", "FAIL", 2, "REJECT", "crack 0.93 >= 0.50", "crack", 0.93,
+            "bracket@3", "surface@1.2.0", "ab" * 32, "2026-11-18T11:06:58.573456Z", "2026-11-18T11:06:58.583456Z", 0,
+            "line1/station1/2026-11-21/123.jpg", outcome.document,
+        )
+    ]  # fmt: skip
+
+
+async def test_accepted_trigger_is_committed_without_anybody_waiting(
+    journal: Journal, foreign: Any, make_part: Parts
+) -> None:
+    journal.accept(make_part(5, ts="2026-11-21T08:00:00Z"), at_utc_ns=1_795_000_000_000_000_000)
+    await eventually(lambda: foreign.one("SELECT count(*) FROM triggers") == 1)
+    row = foreign.rows("SELECT line, station, epoch, sequence, part_id, ts, accepted_utc, encoder FROM triggers")
+    assert row == [
+        ("line1", "station1", 1, 5, "A-5", "2026-11-21T08:00:00Z", "2026-11-18T11:06:40.000000Z", 4_000_000_000)
+    ]
+
+
+async def test_each_accepted_trigger_has_one_verdict_row_also_out_of_order_and_in_two_epochs(
+    journal: Journal, foreign: Any, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    parts = [make_part(n, epoch=e) for n, e in ((10, 1), (12, 1), (11, 1), (2**32 - 1, 1), (0, 1), (10, 2), (12, 2))]
+    for part in parts:
+        journal.accept(part, at_utc_ns=part.triggered_utc_ns)
+        await journal.append(make_outcome(part))
+    keys = foreign.rows("SELECT epoch, sequence FROM verdicts")
+    assert sorted(keys) == sorted((part.epoch, part.sequence) for part in parts)
+    assert journal.unfinished("line1", "station1") == []
+
+
+async def test_second_verdict_for_the_same_part_changes_nothing(
+    journal: Journal, foreign: Any, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    part = make_part(7)
+    journal.accept(part, at_utc_ns=part.triggered_utc_ns)
+    await journal.append(make_outcome(part))
+    await journal.append(make_outcome(part, VerdictCode.PASS))
+    assert foreign.rows("SELECT sequence, verdict FROM verdicts") == [(7, "FAIL")]
+
+
+async def test_another_part_with_the_same_epoch_and_sequence_keeps_its_record(
+    journal: Journal, foreign: Any, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    for part in (make_part(7), make_part(7, part_id="other"), make_part(7, triggered_utc_ns=1_800_000_000_000_000_000)):
+        journal.accept(part, at_utc_ns=part.triggered_utc_ns)
+        await journal.append(make_outcome(part))
+    assert foreign.one("SELECT count(*) FROM verdicts") == 3
+
+
+async def test_many_parts_at_once_share_few_syncs_of_the_disk(
+    database: Path, foreign: Any, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    syncs: list[int] = []
+
+    def sync(descriptor: int) -> None:
+        syncs.append(foreign.one("SELECT count(*) FROM verdicts"))
+        os.fdatasync(descriptor)
+
+    journal = Journal(f"sqlite:///{database}", sync=sync)
+
+    async def one(sequence: int) -> None:
+        journal.accept(make_part(sequence), at_utc_ns=0)
+        await journal.append(make_outcome(make_part(sequence)))
+        await journal.on_disk()
+        assert syncs
+
+    await asyncio.gather(*(one(sequence) for sequence in range(200)))
+    assert foreign.one("SELECT count(*) FROM verdicts") == 200
+    assert len(syncs) < 50
+    assert syncs[-1] == 200, "the last sync came after the last commit"
+    await journal.close()
+
+
+async def test_disk_that_stalls_holds_no_append(
+    database: Path, foreign: Any, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    released = threading.Event()
+    journal = Journal(f"sqlite:///{database}", sync=lambda _descriptor: (released.wait(20), None)[1])
+    await journal.append(make_outcome(make_part(0)))
+    waiting = asyncio.ensure_future(journal.on_disk())
+    for sequence in range(1, 30):
+        journal.accept(make_part(sequence), at_utc_ns=0)
+        await journal.append(make_outcome(make_part(sequence)))
+    assert foreign.one("SELECT count(*) FROM verdicts") == 30
+    assert not waiting.done()
+    released.set()
+    await waiting
+    await journal.close()
+
+
+async def test_disk_error_reaches_those_who_wait_and_ends_with_a_complete_checkpoint(
+    database: Path, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    failing = [True]
+
+    def sync(descriptor: int) -> None:
+        if failing[0]:
+            raise OSError(5, "Input/output error")
+        os.fdatasync(descriptor)
+
+    journal = Journal(f"sqlite:///{database}", sync=sync)
+    await journal.append(make_outcome(make_part(1)))
+    with pytest.raises(JournalError, match="Input/output error"):
+        await journal.on_disk()
+    failing[0] = False
+    await eventually(lambda: journal.healthy)
+    log = database.with_name(database.name + "-wal")
+    alone = database.with_name("copy.db")
+    alone.write_bytes(database.read_bytes())  # without its log: what the checkpoint brought over
+    assert log.exists()
+    assert sqlite3.connect(alone).execute("SELECT sequence FROM verdicts").fetchall() == [(1,)]
+    await journal.on_disk()
+    await journal.close()
+
+
+async def test_caller_that_gives_up_loses_no_row(
+    journal: Journal, database: Path, foreign: Any, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    blocker = sqlite3.connect(database, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await journal.append(make_outcome(make_part(1)))
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    await journal.on_disk()
+    assert foreign.rows("SELECT sequence FROM verdicts") == [(1,)]
+
+
+async def test_locked_database_is_unhealthy_within_seconds_and_gets_every_row_when_it_is_free(
+    journal: Journal, database: Path, foreign: Any, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    assert journal.healthy
+    assert journal.trouble is None
+    blocker = sqlite3.connect(database, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    journal.accept(make_part(1), at_utc_ns=0)
+    assert journal.healthy, "not within the first second"
+    await eventually(lambda: not journal.healthy)
+    assert "locked" in str(journal.trouble)
+    for sequence in range(1, 40):
+        journal.accept(make_part(sequence), at_utc_ns=0)
+        with pytest.raises(JournalError, match="locked"):
+            await journal.append(make_outcome(make_part(sequence)))
+    with pytest.raises(JournalError):
+        await journal.on_disk()
+    assert journal.waiting == 79
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    await eventually(lambda: journal.healthy)
+    await journal.on_disk()
+    assert foreign.rows("SELECT sequence FROM verdicts ORDER BY 1") == [(n,) for n in range(1, 40)]
+    assert foreign.one("SELECT count(*) FROM triggers WHERE open = 1") == 0
+
+
+async def test_row_that_no_database_can_take_does_not_stop_the_others(
+    journal: Journal, foreign: Any, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    journal.accept(make_part(2**70, triggered_utc_ns=10**40), at_utc_ns=0)
+    journal.accept(make_part(3, part_id="half a pair \ud800"), at_utc_ns=0)
+    await journal.append(make_outcome(make_part(4)))
+    await journal.on_disk()
+    assert foreign.rows("SELECT sequence FROM triggers") == [(3,)]
+    assert journal.refused == 1
+    assert journal.healthy
+
+
+async def test_database_taken_away_is_made_anew(
+    journal: Journal, database: Path, foreign: Any, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    await journal.append(make_outcome(make_part(1)))
+    for name in (database, database.with_name(database.name + "-wal"), database.with_name(database.name + "-shm")):
+        name.unlink()
+    await journal.append(make_outcome(make_part(2)))
+    await journal.on_disk()
+    assert foreign.rows("SELECT sequence FROM verdicts") == [(2,)]
+
+
+async def test_queue_is_bounded_and_gate_events_give_way_first(
+    journal: Journal, database: Path, foreign: Any, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    blocker = sqlite3.connect(database, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    for sequence in range(11_000):
+        journal.accept(make_part(sequence), at_utc_ns=0)
+        journal.gate_event(
+            line="line1", station="station1", epoch=1, sequence=sequence, event="ordered", reason=None, at_utc_ns=0
+        )
+    assert (journal.waiting, journal.refused) == (16_000, 6_000)
+    for sequence in range(11_000, 16_000):
+        journal.accept(make_part(sequence), at_utc_ns=0)
+    assert (journal.waiting, journal.refused) == (20_000, 7_000)
+    with pytest.raises(JournalError, match="full"):
+        await journal.append(make_outcome(make_part(0)))
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    await eventually(lambda: journal.waiting == 0)
+    assert foreign.one("SELECT count(*) FROM triggers") == 15_000
+
+
+async def test_two_journals_share_one_database(
+    database: Path, foreign: Any, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    journals = [Journal(f"sqlite:///{database}") for _ in range(2)]
+
+    async def run(line: str, journal: Journal) -> None:
+        for sequence in range(100):
+            part = make_part(sequence, line=line)
+            journal.accept(part, at_utc_ns=0)
+            await journal.append(make_outcome(part))
+        await journal.on_disk()
+        await journal.close()
+
+    await asyncio.gather(*(run(f"line{n}", journal) for n, journal in enumerate(journals)))
+    assert foreign.rows("SELECT line, count(*) FROM verdicts GROUP BY 1 ORDER BY 1") == [("line0", 100), ("line1", 100)]
+
+
+async def test_gate_events_are_kept_in_their_order(journal: Journal, foreign: Any) -> None:
+    for name in ("ordered", "missed", "collateral"):
+        journal.gate_event(line="line1", station="station1", epoch=1, sequence=9, event=name, reason=None, at_utc_ns=0)
+    await journal.on_disk()
+    assert foreign.rows("SELECT sequence, event, at_utc FROM gate_events ORDER BY id") == [
+        (9, "ordered", "1970-01-01T00:00:00.000000Z"),
+        (9, "missed", "1970-01-01T00:00:00.000000Z"),
+        (9, "collateral", "1970-01-01T00:00:00.000000Z"),
+    ]
+
+
+async def test_next_start_knows_the_unfinished_and_completes_them(
+    database: Path, foreign: Any, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    first = Journal(f"sqlite:///{database}")
+    for sequence in (1, 2, 3):
+        journal_part = make_part(sequence, ts=f"stamp {sequence}")
+        first.accept(journal_part, at_utc_ns=journal_part.triggered_utc_ns)
+    await first.append(make_outcome(make_part(2, ts="stamp 2")))
+    await first.close()
+    second = Journal(f"sqlite:///{database}")
+    lost = second.unfinished("line1", "station1")
+    assert [(one.epoch, one.sequence, one.part_id, one.ts) for one in lost] == [
+        (1, 1, "A-1", "stamp 1"),
+        (1, 3, "A-3", "stamp 3"),
+    ]
+    assert lost[0].triggered_utc_ns == make_part(1).triggered_utc_ns // 1000 * 1000
+    assert (lost[0].recipe, lost[0].encoder, lost[0].length_mm) == ("bracket@3", 4_000_000_000, 100.0)
+    assert second.unfinished("line1", "station2") == []
+    for one in lost:
+        await second.complete(
+            one,
+            code=VerdictCode.ERROR,
+            disposition=Disposition.REJECT,
+            reason="the bridge was restarted",
+            decided_utc_ns=1_796_000_000_000_000_000,
+            document=json.dumps({"sequence": one.sequence, "verdict": "ERROR"}),
+        )
+    assert second.unfinished("line1", "station1") == []
+    assert foreign.rows("SELECT sequence, verdict, code, replayed FROM verdicts ORDER BY 1") == [
+        (1, "ERROR", 4, 1),
+        (2, "FAIL", 2, 0),
+        (3, "ERROR", 4, 1),
+    ]
+    await second.close()
+
+
+async def test_history_of_a_station_is_its_newest_oldest_first(
+    journal: Journal, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    for sequence in range(10):
+        for station in ("station1", "station2"):
+            part = make_part(sequence, station=station, epoch=1 + sequence // 8, ts=None if sequence % 2 else "t")
+            journal.accept(part, at_utc_ns=0)
+            await journal.append(make_outcome(part))
+    assert journal.recent_triggers("line1", "station1", 3) == [
+        (1, 7, "A-7", None),
+        (2, 8, "A-8", "t"),
+        (2, 9, "A-9", None),
+    ]
+    documents = journal.recent_documents("line1", "station2", 2)
+    assert [(sequence, json.loads(document)["part_id"]) for sequence, document in documents] == [(8, "A-8"), (9, "A-9")]
+    assert (journal.last_epoch("line1", "station1"), journal.last_epoch("line1", "nowhere")) == (2, 0)
+
+
+async def test_closed_journal_is_unhealthy_and_takes_nothing(
+    database: Path, foreign: Any, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    journal = Journal(f"sqlite:///{database}")
+    for sequence in range(1000):
+        journal.accept(make_part(sequence), at_utc_ns=0)
+    await journal.close()
+    assert foreign.one("SELECT count(*) FROM triggers") == 1000
+    assert not journal.healthy
+    assert journal.trouble == "the journal is closed"
+    journal.accept(make_part(1000), at_utc_ns=0)
+    with pytest.raises(JournalError, match="closed"):
+        await journal.append(make_outcome(make_part(1000)))
+    with pytest.raises(JournalError):
+        await journal.on_disk()
+
+
+async def test_log_stays_small_while_parts_run(
+    journal: Journal, database: Path, foreign: Any, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    for sequence in range(2000):
+        journal.accept(make_part(sequence), at_utc_ns=0)
+        await journal.append(make_outcome(make_part(sequence)))
+        if sequence % 10 == 0:
+            waiting = asyncio.ensure_future(journal.on_disk())
+    await waiting
+    assert foreign.one("SELECT count(*) FROM verdicts") == 2000
+    assert database.with_name(database.name + "-wal").stat().st_size < 50_000_000
+
+
+def test_path_that_cannot_be_made_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StartError) as caught:
+        Journal(f"sqlite:///{tmp_path}/file/linegate.db")
+    assert str(tmp_path / "file") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"no database at all, but long enough to be one" * 100, b"SQLite format 3\0" + b"\xff" * 5000]
+)
+def test_damaged_database_is_named_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "linegate.db"
+    path.write_bytes(content)
+    with pytest.raises(StartError) as caught:
+        Journal(f"sqlite:///{path}")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == content
+
+
+def test_database_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "linegate.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StartError, match="later version"):
+        Journal(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize("url", ["", "linegate.db", "sqlite://", "sqlite:///:memory:", "oracle://host/linegate"])
+def test_url_that_names_no_sqlite_file_is_a_mistake_in_the_configuration(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"records\.url"):
+        Journal(url)
+
+
+async def test_no_question_at_start_walks_through_a_table(journal: Journal, database: Path) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, values: Any, _context: Any, _many: bool) -> None:
+        asked.append((statement, values))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        journal.unfinished("line1", "station1")
+        journal.recent_triggers("line1", "station1", 1000)
+        journal.recent_documents("line1", "station1", 1000)
+        journal.last_epoch("line1", "station1")
+        journal.picture_of("line1", "station1", 5)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    connection = sqlite3.connect(database)
+    plans = [
+        [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+        for sql, values in asked
+        if sql.startswith("SELECT")
+    ]
+    connection.close()
+    assert len(plans) == 5
+    assert "USING INDEX triggers_open" in plans[0][0]
+    steps = [step for plan in plans for step in plan]
+    assert not [step for step in steps if step.startswith(("SCAN triggers", "SCAN verdicts"))], steps
