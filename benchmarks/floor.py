@@ -158,8 +158,8 @@ async def serve(options: argparse.Namespace) -> None:
         values = result_of(judge, bytes(message.payload), sequence=sequence, part_id=fields["part_id"])
         asyncio.run_coroutine_threadsafe(outputs.write(values, ua.DateTime.now(UTC).replace(tzinfo=None)), loop)
 
-    client = Client(CallbackAPIVersion.VERSION2, client_id="floor", protocol=MQTTv5)
-    client.on_connect = lambda client, *_: client.subscribe("floor/trigger", qos=1)
+    client = Client(CallbackAPIVersion.VERSION2, client_id=options.name, protocol=MQTTv5)
+    client.on_connect = lambda client, *_: client.subscribe(f"{options.name}/trigger", qos=1)
     client.on_message = on_message
     client.connect("127.0.0.1", options.broker_port)
     client.loop_start()
@@ -178,6 +178,7 @@ def main() -> None:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(description="The most direct script from a trigger to registers and tags.")
     parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--name", default="floor", help="first level of its topic")
     parser.add_argument("--broker-port", type=int, required=True)
     parser.add_argument("--modbus-port", type=int, required=True)
     parser.add_argument("--opcua-port", type=int, required=True)

@@ -43,6 +43,14 @@ class Load:
         self._timings: list[dict[str, float]] = []
 
     @property
+    def unjudged(self) -> int:
+        """How many parts so far got ERROR or LATE: they cost no inference, and a rate that counts them flatters."""
+        if self._target.unjudged is None:
+            return 0
+        errors_high, errors_low, late_high, late_low = self._registers(self._target.unjudged, 4)
+        return (errors_high << 16 | errors_low) + (late_high << 16 | late_low)
+
+    @property
     def steps(self) -> dict[str, float]:
         """Mean of what the program's own verdicts say each step took, in ms; empty for one that publishes none."""
         names = self._timings[0] if self._timings else {}
@@ -76,7 +84,8 @@ class Load:
         return latencies
 
     def flat_out(self, count: int, *, in_flight: int) -> float:
-        """Publish so that `in_flight` parts are always under way; gives parts/s."""
+        """Publish so that `in_flight` parts are always under way; gives judged parts/s."""
+        unjudged = self.unjudged
         start = time.perf_counter()
         first = self._sequence + 1
         while self._sequence < first + in_flight - 1:
@@ -87,7 +96,8 @@ class Load:
             done = self._wait_for(done + 1)
             while self._sequence < min(last, done + in_flight):
                 self._publish()
-        return count / (time.perf_counter() - start)
+        took = time.perf_counter() - start
+        return (count - (self.unjudged - unjudged)) / took
 
     async def output_delays(self, count: int, *, interval_s: float) -> tuple[list[float], list[float]]:
         """Give, in ms, how long after the verdict its registers and its tags show it.
@@ -161,11 +171,14 @@ class Load:
         return shown
 
     def _read(self) -> int:
-        answer = self._modbus.read_input_registers(2, count=2, device_id=1)
+        high, low = self._registers(2, 2)
+        return high << 16 | low
+
+    def _registers(self, address: int, count: int) -> list[int]:
+        answer = self._modbus.read_input_registers(address, count=count, device_id=1)
         if answer.isError():
             raise RuntimeError(f"{self._target.name}: Modbus answers {answer}")
-        high, low = answer.registers
-        return int(high << 16 | low)
+        return [int(word) for word in answer.registers]
 
 
 def _send_at_once(_client: Client, _userdata: object, opened: object) -> None:

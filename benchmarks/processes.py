@@ -22,11 +22,16 @@ _RECIPE = "bench"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One program under test as its clients see it: topics, ports, and the OPC UA names of its result."""
+    """One program under test as its clients see it: topics, ports, and the OPC UA names of its result.
+
+    `verdicts` is the topic of its verdicts; `unjudged` the input register where its counts of ERROR and LATE begin (two
+    u32). A program that judges everything or nothing has neither.
+    """
 
     name: str
     topic: str
-    verdicts: str | None
+    verdicts: str | None = None
+    unjudged: int | None = None
     broker_port: int
     modbus_port: int
     endpoint: str
@@ -50,18 +55,19 @@ def broker(port: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def floor(bundle: Path, *, broker_port: int, threads: int, report: dict[str, float]) -> Iterator[Target]:
-    """Run the direct script; its own timing is put into `report` when it ends."""
+def floor(bundle: Path, *, name: str, broker_port: int, threads: int, report: dict[str, float]) -> Iterator[Target]:
+    """Run the direct script as `name`; its own timing is put into `report` when it ends."""
     modbus_port, opcua_port = free_ports(2)
     ports = ["--broker-port", str(broker_port), "--modbus-port", str(modbus_port), "--opcua-port", str(opcua_port)]
-    with _child(["-m", "benchmarks.floor", "--bundle", str(bundle), *ports, "--threads", str(threads)]) as process:
+    with _child(
+        ["-m", "benchmarks.floor", "--bundle", str(bundle), *ports, "--threads", str(threads), "--name", name]
+    ) as process:
         assert process.stdout is not None
         if process.stdout.readline().strip() != "ready":
             raise RuntimeError("the direct script did not start: see its message above")
         yield Target(
-            name="floor",
-            topic="floor/trigger",
-            verdicts=None,
+            name=name,
+            topic=f"{name}/trigger",
             broker_port=broker_port,
             modbus_port=modbus_port,
             endpoint=f"opc.tcp://127.0.0.1:{opcua_port}/floor/",
@@ -102,6 +108,7 @@ def bridge(folder: Path, *, broker_port: int, bundle: Path | None) -> Iterator[T
             name="bridge",
             topic="linegate/line1/station1/trigger",
             verdicts="linegate/line1/station1/verdict",
+            unjudged=24,
             broker_port=broker_port,
             modbus_port=modbus_port,
             endpoint=f"opc.tcp://127.0.0.1:{opcua_port}/linegate/",

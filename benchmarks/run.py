@@ -1,6 +1,6 @@
 """Measure the bridge beside the floor, in turns: `python -P -m benchmarks.run [--quick] [--rounds N]`.
 
-Prints the ratios and writes `benchmarks/results.md`. Three minutes by default, one with `--quick`.
+Prints the ratios and writes `benchmarks/results.md`. Four minutes by default, two with `--quick`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import importlib.resources
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,9 +21,11 @@ import numpy as np
 
 from benchmarks.load import Load
 from benchmarks.processes import bridge, broker, floor, free_ports
-from benchmarks.report import Figures, Setting, page, rows
+from benchmarks.report import QUIET, Figures, Setting, page, rows
 
 RESULTS = Path(__file__).parent / "results.md"
+FLOORS = {"floor": 0, "floor1": 1}
+"""The direct script with onnxruntime's default threads (0), and with one."""
 _WARM_UP = 20
 
 
@@ -36,11 +39,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--in-flight", type=int, default=4, help="parts under way when flat out [4]")
     options.add_argument("--bundle", type=Path, help="model bundle, a folder [the shipped one]")
     options.add_argument("--images", type=Path, help="folder of JPEG pictures [the bundle's golden frames]")
-    options.add_argument(
-        "--floor-threads", type=int, default=0, help="onnxruntime's threads in the floor [its default]"
-    )
     options.add_argument("--quick", action="store_true", help="5 short rounds")
-    options.add_argument("--only", choices=["floor", "bridge"], help="measure one program and write no page")
+    options.add_argument("--only", choices=[*FLOORS, "bridge"], help="measure one program and write no page")
     options.add_argument("--out", type=Path, default=RESULTS, help="where the page goes [benchmarks/results.md]")
     return options
 
@@ -54,7 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bundle = options.bundle or _shipped_bundle()
     folder = options.images or bundle / "golden"
     pictures = _pictures(folder)
-    figures = {"floor": Figures(), "bridge": Figures()}
+    figures = {name: Figures() for name in (*FLOORS, "bridge")}
+    load_before = os.getloadavg()[0]
+    if load_before >= QUIET:
+        sys.stderr.write(f"benchmarks: load average {load_before:.1f}: other work will disturb the figures\n")
     try:
         _measure(options, bundle, pictures, figures)
     except RuntimeError as exc:
@@ -71,12 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         interval_ms=options.interval_ms,
         in_flight=options.in_flight,
         flat_out=options.flat_out,
-        floor_threads=options.floor_threads,
+        shipped=options.bundle is None,
+        load_before=load_before,
     )
-    options.out.write_text(page(figures["bridge"], figures["floor"], setting), encoding="utf-8")
-    for row in rows(figures["bridge"], figures["floor"]):
-        print(f"{row[0]:<46} floor {row[1]:>7}  bridge {row[2]:>7}  ratio {row[3]}")
-    print(f"written: {options.out}")
+    ours = figures.pop("bridge")
+    options.out.write_text(page(figures, ours, setting), encoding="utf-8")
+    print(f"{'':<46}{''.join(f'{name:>9}' for name in (*figures, 'bridge'))}  ratio to the better floor")
+    for what, values, ratio in rows(list(figures.values()), ours):
+        print(f"{what:<46}{''.join(f'{value:>9.1f}' for value in values)}  {ratio}")
+    print(f"not judged by the bridge (ERROR, LATE): {ours.unjudged}; written: {options.out}")
     return 0
 
 
@@ -91,20 +97,18 @@ def _measure(
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="linegate-bench-")))
         stack.enter_context(broker(port))
-        targets = []
-        if options.only != "bridge":
-            targets.append(
-                stack.enter_context(
-                    floor(bundle, broker_port=port, threads=options.floor_threads, report=figures["floor"].steps)
-                )
-            )
-        if options.only != "floor":
+        targets = [
+            stack.enter_context(floor(bundle, name=name, broker_port=port, threads=threads, report=figures[name].steps))
+            for name, threads in FLOORS.items()
+            if options.only in (None, name)
+        ]
+        if options.only in (None, "bridge"):
             targets.append(stack.enter_context(bridge(scratch, broker_port=port, bundle=options.bundle)))
         loads = {target.name: stack.enter_context(Load(target, pictures)) for target in targets}
         for load in loads.values():
             load.paced(_WARM_UP, interval_s=0.05)
         for number in range(options.rounds):
-            # who goes first changes, so that a drift of the machine hits both alike
+            # the order is reversed each time, so that a drift of the machine hits all alike
             for name in sorted(loads, reverse=bool(number % 2)):
                 figures[name].latencies.append(loads[name].paced(options.parts, interval_s=options.interval_ms / 1e3))
                 figures[name].rates.append(loads[name].flat_out(options.flat_out, in_flight=options.in_flight))
@@ -112,6 +116,7 @@ def _measure(
             registers, tags = asyncio.run(load.output_delays(options.parts, interval_s=0.02))
             figures[name].to_registers, figures[name].to_tags = registers, tags
             figures[name].steps.update(load.steps)
+            figures[name].unjudged = load.unjudged
 
 
 def _shipped_bundle() -> Path:
@@ -134,9 +139,9 @@ def _describe(pictures: Sequence[bytes]) -> str:
 
 
 def _print_alone(name: str, figures: Figures) -> None:
-    for what, value, _, _ in rows(figures, figures):
-        print(f"{what:<46} {name} {value}")
-    print(f"mean of each step in ms: {figures.steps}")
+    for what, values, _ in rows([figures], figures):
+        print(f"{what:<46} {name} {values[0]:.1f}")
+    print(f"mean of each step in ms: {figures.steps}; not judged: {figures.unjudged}")
 
 
 if __name__ == "__main__":

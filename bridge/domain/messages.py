@@ -111,5 +111,15 @@ class PictureLost:
 
 
 Inbound = (
-    Arrival | SpeedSample | EncoderSample | PlcBeat | PlcEnable | Inhibit | PlcCounts | Command | Refused | LinkChange | PictureLost
+    Arrival
+    | SpeedSample
+    | EncoderSample
+    | PlcBeat
+    | PlcEnable
+    | Inhibit
+    | PlcCounts
+    | Command
+    | Refused
+    | LinkChange
+    | PictureLost
 )

@@ -76,7 +76,9 @@ CONTROL_FIELDS: tuple[ControlField, ...] = (
 )
 # fmt: on
 
-CONTROL_BITS: tuple[ControlField, ...] = tuple(each for each in CONTROL_FIELDS if each.kind == "bit" and each.bit is not None)
+CONTROL_BITS: tuple[ControlField, ...] = tuple(
+    each for each in CONTROL_FIELDS if each.kind == "bit" and each.bit is not None
+)
 CONTROL_REGISTERS: tuple[ControlField, ...] = tuple(
     each for each in CONTROL_FIELDS if each.address is not None and each.kind != "bit"
 )
@@ -92,9 +94,7 @@ def initial_block() -> list[int]:
     return words
 
 
-def read_block(
-    words: Sequence[int], *, start: int, count: int, word_order: WordOrder
-) -> Mapping[str, ControlValue]:
+def read_block(words: Sequence[int], *, start: int, count: int, word_order: WordOrder) -> Mapping[str, ControlValue]:
     """Give what one request wrote to registers `start` to `start + count - 1`, the block standing in `words`.
 
     A value of two registers takes effect when its second register is written, so that two single writes can't tear it.

@@ -62,7 +62,9 @@ class StationRegisters:
                 return ExcCodes.ILLEGAL_ADDRESS
             return self._discrete[address : address + count]
         if code == READ_INPUT:
-            return self._input(address, count) if _inside(address, count, range(INPUT_SIZE)) else ExcCodes.ILLEGAL_ADDRESS
+            return (
+                self._input(address, count) if _inside(address, count, range(INPUT_SIZE)) else ExcCodes.ILLEGAL_ADDRESS
+            )
         if _inside(address, count, _BLOCK):
             return self._block[address : address + count]
         if _inside(address, count, self._mirror):

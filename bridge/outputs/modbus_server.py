@@ -46,6 +46,7 @@ HEADER = 6  # transaction, protocol, length; the unit is the first byte of what 
 # 254 is the longest legal one; a write of 124 registers or a little more is answered with exception 03 all the same.
 LENGTHS = range(2, 270)
 FRAME_TIMEOUT_S = 5.0
+COMPLAINTS = 100
 
 _REQUESTS: Mapping[int, type[ModbusPDU]] = {
     kind.function_code: kind
@@ -96,6 +97,7 @@ class ModbusServer:
         self._framer = FramerSocket(DecodePDU(is_server=True))
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._complained: set[str] = set()
         self._writers: dict[int, set[asyncio.Task[None]]] = {index: set() for index in range(len(panels))}
 
     async def start(self) -> int:
@@ -125,7 +127,7 @@ class ModbusServer:
         peer = str(writer.get_extra_info("peername", ("unknown",))[0])
         refusal = self._refusal(peer)
         if refusal:
-            _log.warning("modbus client refused", client=peer, reason=refusal)
+            self._complain(peer, refusal)
             writer.transport.abort()
             return
         self._connections.add(task)
@@ -142,6 +144,14 @@ class ModbusServer:
             self._connections.discard(task)
             writer.close()
             self._forget_writer(task)
+
+    def _complain(self, peer: str, reason: str) -> None:
+        """Log why a client was closed: at length once for each address, as most of them try again without end."""
+        known = peer in self._complained or len(self._complained) >= COMPLAINTS
+        if not known:
+            self._complained.add(peer)
+        log = _log.debug if known else _log.warning
+        log("modbus client closed", client=peer, reason=reason)
 
     def _refusal(self, peer: str) -> str | None:
         """Give why a client is not let in: unknown address, or too many connections."""
@@ -164,7 +174,8 @@ class ModbusServer:
             header = await reader.readexactly(HEADER)
             _, protocol, length = struct.unpack(">HHH", header)
             if protocol != 0 or length not in LENGTHS:
-                _log.warning("modbus client closed: malformed header", header=header.hex())
+                peer = str(writer.get_extra_info("peername", ("unknown",))[0])
+                self._complain(peer, f"malformed header {header.hex()}")
                 return
             async with asyncio.timeout(FRAME_TIMEOUT_S):
                 body = await reader.readexactly(length)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from asyncua import ua
@@ -49,7 +50,7 @@ class ControlAttributes(AttributeService):
     async def write(self, params: ua.WriteParameters, user: User = User(role=UserRole.Admin)) -> list[ua.StatusCode]:  # noqa: B008 - the library's signature
         """Write what is right and answer for each value; a refused value changes nothing."""
         refused = [self._refusal(each) if user.role is not UserRole.Admin else None for each in params.NodesToWrite]
-        accepted = [each for each, code in zip(params.NodesToWrite, refused, strict=True) if code is None]
+        accepted = [_never_null(each) for each, code in zip(params.NodesToWrite, refused, strict=True) if code is None]
         codes = iter(await super().write(ua.WriteParameters(NodesToWrite=accepted), user))
         answers = [next(codes) if code is None else status_code(code) for code in refused]
         self._hand_over([each for each, code in zip(params.NodesToWrite, answers, strict=True) if code.is_good()])
@@ -84,6 +85,14 @@ class ControlAttributes(AttributeService):
             by_panel.setdefault(id(panel), (panel, {}))[1][control.key] = "" if value is None else value
         for panel, values in by_panel.values():
             panel.control("opcua", values, now_ns=self._clock_ns())
+
+
+def _never_null(each: ua.WriteValue) -> ua.WriteValue:
+    """Put an empty text in the place of a null one."""
+    variant = each.Value.Value
+    if not _is_null_text(variant, ua.VariantType.String):
+        return each
+    return replace(each, Value=replace(each.Value, Value=ua.Variant("", ua.VariantType.String)))
 
 
 def _is_null_text(variant: ua.Variant | None, kind: ua.VariantType) -> bool:
@@ -131,7 +140,9 @@ def _checked(spec: MethodSpec, call: Callable[..., Awaitable[Answer]]) -> Callab
 
 
 async def _select_recipe(panel: PlcPanel, name: str) -> Answer:
-    reply = await _ask(panel, lambda respond: Command(name="select-recipe", origin="opcua", recipe=name, respond=respond))
+    reply = await _ask(
+        panel, lambda respond: Command(name="select-recipe", origin="opcua", recipe=name, respond=respond)
+    )
     return [ua.Variant(reply.ok, ua.VariantType.Boolean), ua.Variant(reply.text, ua.VariantType.String)]
 
 

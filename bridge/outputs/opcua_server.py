@@ -134,7 +134,9 @@ class OpcUaServer:
             await add_methods(station, panel, root=tree.root, index=index)
             places |= {node: (panel, control) for node, control in tree.controls.items()}
             self._trees.append(tree)
-        server.iserver.attribute_service = ControlAttributes(server.iserver.aspace, places=places, clock_ns=self._clock_ns)
+        server.iserver.attribute_service = ControlAttributes(
+            server.iserver.aspace, places=places, clock_ns=self._clock_ns
+        )
 
     async def _tell(self) -> None:
         """Tell subscribers of changes, in the order in which they were made."""

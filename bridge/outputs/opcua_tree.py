@@ -32,7 +32,8 @@ async def add_enumerations(server: Server, index: int) -> Mapping[str, ua.NodeId
         node = await server.nodes.enum_data_type.add_data_type(node_id(name, index), ua.QualifiedName(name, index))
         definition = ua.EnumDefinition(
             Fields=[
-                ua.EnumField(Value=int(each), DisplayName=ua.LocalizedText(each.name), Name=each.name) for each in members
+                ua.EnumField(Value=int(each), DisplayName=ua.LocalizedText(each.name), Name=each.name)
+                for each in members
             ]
         )
         await server.iserver.isession.write(_attribute(node.nodeid, definition))
@@ -77,7 +78,9 @@ class StationTree:
             data_type = types.get(spec.data_type) or DATA_TYPES[spec.data_type]
             path = f"{self.root}.{spec.group}.{spec.name}"
             start = (0,) * spec.length if spec.length else spec.value(PlcView())
-            node = await self._variable(groups[spec.group], path, start, spec.data_type, data_type, spec.text, spec.unit)
+            node = await self._variable(
+                groups[spec.group], path, start, spec.data_type, data_type, spec.text, spec.unit
+            )
             attribute = server.iserver.aspace[node.nodeid].attributes[AttributeIds.Value]
             self._attributes.append((spec, attribute))
             if spec.length:

@@ -98,7 +98,9 @@ class PlcPanel:
         self._results = replace(
             self._results,
             shown=_revised(self._results.shown, held.result.part.sequence, order),
-            waiting=tuple(replace(each, order=order) if _is(each, sequence) else each for each in self._results.waiting),
+            waiting=tuple(
+                replace(each, order=order) if _is(each, sequence) else each for each in self._results.waiting
+            ),
         )
         self._show(replace(self.view, newest=_revised(self.view.newest, sequence, order)))
 

@@ -25,7 +25,10 @@ from bridge.outputs.register_map import (
 def render_structured_text() -> str:
     """Give constants for every address, bit and code, and the function block FB_LinegateGate."""
     block = files("bridge.outputs").joinpath("fb_linegate_gate.st").read_text(encoding="utf-8")
-    out = ["(* Linegate: addresses, bits and codes, as `linegate tags --format st` prints them; counted from zero. *)", ""]
+    out = [
+        "(* Linegate: addresses, bits and codes, as `linegate tags --format st` prints them; counted from zero. *)",
+        "",
+    ]
     for name, members in (("E_LinegateVerdict", VerdictCode), ("E_LinegateDisposition", Disposition)):
         out += _enumeration(name, members)
     out += ["VAR_GLOBAL CONSTANT", *(f"    {each}" for each in _constants()), "END_VAR", "", block]

@@ -155,7 +155,9 @@ def _codes() -> Iterator[Tag]:
         effects = {"StopRequest": kind.stop_request, "Degraded": kind.degraded, "until ClearError": kind.latched}
         ends = ", ".join(name for name, holds in effects.items() if holds)
         text = f"{kind.text} ({ends})" if ends else kind.text
-        yield Tag(section="Error and alarm codes", address=str(kind.code), name=kind.name, type=kind.severity, text=text)
+        yield Tag(
+            section="Error and alarm codes", address=str(kind.code), name=kind.name, type=kind.severity, text=text
+        )
 
 
 def _control_unit(each: ControlField) -> str:

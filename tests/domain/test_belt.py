@@ -15,7 +15,7 @@ T0 = 7_000_000 * MS
 
 
 def encoder(bits: int = 32, **more: float) -> Belt:
-    return Belt(BeltSettings(speed_source="encoder", encoder_bits=bits, **more))  # type: ignore[arg-type]
+    return Belt(BeltSettings(speed_source="encoder", encoder_bits=bits, **more))
 
 
 @given(bits=st.integers(16, 32), old=st.integers(0), move=st.integers(-30_000, 30_000))
@@ -174,8 +174,8 @@ def test_an_encoder_that_comes_back_elsewhere_says_so_and_bounds_the_doubt() -> 
     for i in range(20):
         belt.encoder_sample(120 * i, T0 + 10 * i * MS)
     assert belt.encoder_sample(120 * 19 + 100, T0 + 690 * MS) is BeltEvent.LOST
-    assert belt.bounds_mm(T0 + 400 * MS) == (pytest.approx(228.0), pytest.approx(238.0))
-    assert belt.bounds_mm(T0 + 100 * MS) == (pytest.approx(120.0), pytest.approx(120.0))
+    assert belt.bounds_mm(T0 + 400 * MS) == pytest.approx((228.0, 238.0))
+    assert belt.bounds_mm(T0 + 100 * MS) == pytest.approx((120.0, 120.0))
 
 
 @pytest.mark.parametrize(("ahead", "ignored"), [(-3000, False), (200, False), (-400_000, True), (40_000, True)])

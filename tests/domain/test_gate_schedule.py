@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,10 +29,8 @@ def put(gate: GateSchedule, key: tuple[int, int], due: float | None, off: float 
     )
 
 
-def drain(
-    gate: GateSchedule, late_ms: float = 0.0, until_ms: float = 1e9
-) -> list[tuple[str, float, tuple[object, ...]]]:
-    told = []
+def drain(gate: GateSchedule, late_ms: float = 0.0, until_ms: float = 1e9) -> list[tuple[str, float, tuple[Any, ...]]]:
+    told: list[tuple[str, float, tuple[Any, ...]]] = []
     while (due_ns := gate.next_due()) is not None and due_ns <= until_ms * MS:
         now_ns = due_ns + round(late_ms * MS)
         commands = gate.poll(now_ns)
@@ -143,7 +144,7 @@ orders = st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 400), st.intege
 @settings(max_examples=300, deadline=None)
 def test_every_order_is_carried_out_or_told(orders: list[tuple[int, int, int]], late: float) -> None:
     gate = schedule()
-    told: list[tuple[str, float, tuple[object, ...]]] = []
+    told: list[tuple[str, float, tuple[Any, ...]]] = []
     taken = []
     for i, (due, length, ahead) in sorted(enumerate(orders), key=lambda one: one[1][0] - one[1][2]):
         now = due - ahead
@@ -152,13 +153,13 @@ def test_every_order_is_carried_out_or_told(orders: list[tuple[int, int, int]], 
             taken.append((1, i))
     told += drain(gate, late)
     ended = [key for kind, _, keys in told for key in keys if kind in ("off", "missed", "stuck")]
-    assert sorted(ended) == sorted(taken)  # type: ignore[type-var]
+    assert sorted(ended) == sorted(taken)
     switched = [(kind, at) for kind, at, _ in told if kind != "missed"]
     assert [kind == "on" for kind, _ in switched] == [i % 2 == 0 for i in range(len(switched))]
     moments = [at for _, at in switched]
-    assert all(after - before >= 30 - 1e-6 for before, after in zip(moments, moments[1:], strict=False))
+    assert all(after - before >= 30 - 1e-6 for before, after in pairwise(moments))
     for key in ended:
-        due, length, _ = orders[key[1]]  # type: ignore[index]
+        due, length, _ = orders[key[1]]
         if not any(key in keys for kind, _, keys in told if kind in ("missed", "stuck")):
             spans = list(zip(moments[::2], moments[1::2], strict=True))
             assert any(on <= due + 15 and due + length <= off + 1e-6 for on, off in spans)

@@ -14,7 +14,7 @@ TOP = 2**32
 
 
 def feed(ledger: SequenceLedger, *sequences: int) -> list[tuple[str, int, int]]:
-    found = []
+    found: list[tuple[str, int, int]] = []
     for sequence in sequences:
         one = ledger.accept(sequence, f"p{sequence}", None)
         found.append((one.kind, one.missed, one.epoch))

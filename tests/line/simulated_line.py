@@ -129,6 +129,8 @@ class LabelBridge(SimulatedBridge):
 class PlanBridge(SimulatedBridge):
     """Orders by the bridge's own belt and gate plan, fed with the counts that the PLC writes every other scan."""
 
+    firing_jitter_ms: float = 5.0
+
     def __post_init__(self) -> None:
         geometry = self.geometry
         self._belt = Belt(
@@ -142,6 +144,7 @@ class PlanBridge(SimulatedBridge):
                 part_length_mm=geometry.part_length_mm,
                 length_tolerance_mm=geometry.part_length_tolerance_mm,
                 guard_mm=geometry.guard_mm,
+                firing_jitter_ms=self.firing_jitter_ms,
             ),
             self._belt,
         )

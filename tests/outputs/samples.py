@@ -11,7 +11,9 @@ from bridge.domain.status import Counters, StationState, StationStatus
 from bridge.domain.verdict import Disposition, Judgement, VerdictCode
 from bridge.ports import Outcome
 
-RECIPE = Recipe(name="bracket-a", number=7, revision=3, bundle="surface-1.2.0", labels=("ok", "crack"), good_labels=("ok",))
+RECIPE = Recipe(
+    name="bracket-a", number=7, revision=3, bundle="surface-1.2.0", labels=("ok", "crack"), good_labels=("ok",)
+)
 MS = 1_000_000
 DECIDED_UTC_NS = 1_795_000_000_123_456_000
 

@@ -61,7 +61,11 @@ def test_history_ends_at_1000_and_the_newest_of_a_sequence_counts() -> None:
         panel.remember(sequence, str(sequence))
     panel.remember(0, "new")
     panel.remember(HISTORY, "one more")
-    assert (panel.result_document(0), panel.result_document(1), panel.result_document(HISTORY)) == ("new", None, "one more")
+    assert (panel.result_document(0), panel.result_document(1), panel.result_document(HISTORY)) == (
+        "new",
+        None,
+        "one more",
+    )
 
 
 def test_a_revision_reaches_ring_and_result_but_not_another_part_in_the_same_slot() -> None:

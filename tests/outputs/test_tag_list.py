@@ -65,11 +65,10 @@ def test_structured_text_is_balanced_and_names_are_unique_identifiers() -> None:
     bare = re.sub(r"\(\*.*?\*\)", "", text, flags=re.DOTALL)
     assert "(*" not in bare
     assert "*)" not in bare
-    for opening, closing in (
-        (r"\bIF\b", r"\bEND_IF\b"), (r"\bFOR\b", r"\bEND_FOR\b"), (r"\bWHILE\b", r"\bEND_WHILE\b"), (r"\bFUNCTION\b", r"\bEND_FUNCTION\b"),
-        (r"\bFUNCTION_BLOCK\b", r"\bEND_FUNCTION_BLOCK\b"), (r"\bTYPE\b", r"\bEND_TYPE\b"), (r"\bSTRUCT\b", r"\bEND_STRUCT\b"),
-        (r"\bVAR(_INPUT|_OUTPUT|_GLOBAL)?\b", r"\bEND_VAR\b"), (r"\(", r"\)"), (r"\[", r"\]"),
-    ):  # fmt: skip
+    blocks = ("IF", "FOR", "WHILE", "FUNCTION", "FUNCTION_BLOCK", "TYPE", "STRUCT")
+    pairs = [(rf"\b{name}\b", rf"\bEND_{name}\b") for name in blocks]
+    pairs += [(r"\bVAR(_INPUT|_OUTPUT|_GLOBAL)?\b", r"\bEND_VAR\b"), (r"\(", r"\)"), (r"\[", r"\]")]
+    for opening, closing in pairs:
         assert len(re.findall(opening, bare)) == len(re.findall(closing, bare)), opening
     names = re.findall(r"^\s+(LG_\w+) : UINT := \d+;", bare, flags=re.MULTILINE)
     assert len(names) == len(set(names)) > 100

@@ -30,7 +30,11 @@ class Bench:
             for n in range(stations)
         ]
         self.server = ModbusServer(
-            self.panels, host="127.0.0.1", port=0, clock_ns=lambda: self.now_ns, **settings  # type: ignore[arg-type]
+            self.panels,
+            host="127.0.0.1",
+            port=0,
+            clock_ns=lambda: self.now_ns,
+            **settings,  # type: ignore[arg-type]
         )
         self.port = await self.server.start()
         return self

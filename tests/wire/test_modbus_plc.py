@@ -72,7 +72,9 @@ async def test_a_whole_block_becomes_messages_once(bench: Bench, plc: RawClient)
     ]
     bench.posted.clear()
     await put(plc, 0, *block)
-    assert [type(each) for each in bench.posted] == [EncoderSample, SpeedSample], "samples are fresh, the rest unchanged"
+    assert [type(each) for each in bench.posted] == [EncoderSample, SpeedSample], (
+        "samples are fresh, the rest unchanged"
+    )
     assert await plc.registers(3, 0, 16) == block
 
 
@@ -117,7 +119,14 @@ async def test_one_request_raises_a_trigger_and_the_handshake_runs_down(bench: B
     assert await bits(plc) & READY_BIT
     await put(plc, 0, ENABLE | TRIGGER, 0, 1, 57_920, 0, 0, 65_535, 0, 0, 0, 0, 12, 6, 63_573)
     assert triggers(bench) == [
-        Trigger(sequence=123_456, part_id="123456", arrived_ns=bench.now_ns, encoder_counts=456_789, age_ms=12.0, source="modbus")
+        Trigger(
+            sequence=123_456,
+            part_id="123456",
+            arrived_ns=bench.now_ns,
+            encoder_counts=456_789,
+            age_ms=12.0,
+            source="modbus",
+        )
     ]
     assert await bits(plc) & TRIGGER_ACK
     assert await plc.registers(4, 52, 2) == [1, 57_920], "the last accepted sequence is there with TriggerAck"
@@ -133,7 +142,10 @@ async def test_a_latched_count_serves_one_trigger_and_an_unknown_age_is_none(ben
         await put(plc, 2, 0, sequence)
         await put(plc, 0, ENABLE | TRIGGER)
         await put(plc, 0, ENABLE)
-    assert [(each.sequence, each.encoder_counts, each.age_ms) for each in triggers(bench)] == [(1, 777, None), (2, None, None)]
+    assert [(each.sequence, each.encoder_counts, each.age_ms) for each in triggers(bench)] == [
+        (1, 777, None),
+        (2, None, None),
+    ]
 
 
 async def test_a_block_that_never_held_a_latched_count_supplies_none(bench: Bench, plc: RawClient) -> None:
@@ -219,7 +231,17 @@ async def test_mbpoll_reads_a_result_and_writes_the_control_block(bench: Bench) 
 
     async def mbpoll(*arguments: str) -> tuple[int, str]:
         call = await asyncio.create_subprocess_exec(
-            "mbpoll", "-m", "tcp", "-p", str(bench.port), "-a", "1", "-0", "-1", *arguments, stdout=asyncio.subprocess.PIPE
+            "mbpoll",
+            "-m",
+            "tcp",
+            "-p",
+            str(bench.port),
+            "-a",
+            "1",
+            "-0",
+            "-1",
+            *arguments,
+            stdout=asyncio.subprocess.PIPE,
         )
         out, _ = await call.communicate()
         return call.returncode or 0, out.decode()

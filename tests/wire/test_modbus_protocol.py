@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -104,7 +106,9 @@ async def test_unit_ids_choose_the_station(client: RawClient, unit: int, heartbe
 
 
 @pytest.mark.parametrize("unit", [3, 17, 247, 254])
-async def test_an_unknown_unit_gets_exception_0b(client: RawClient, unit: int, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_an_unknown_unit_gets_exception_0b(
+    client: RawClient, unit: int, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert await client.ask(read(4, 0, 1), unit=unit) == b"\x84\x0b"
     assert await client.ask(b"\x2b\x0e\x01\x00", unit=unit) == b"\xab\x0b"
     assert "Traceback" not in "".join(capfd.readouterr())
@@ -149,11 +153,18 @@ async def test_every_function_code_reads_and_writes_through_a_foreign_client(ben
     assert not (await client.write_register(7, 12, device_id=1)).isError()
     assert not (await client.write_coil(103, value=True, device_id=1)).isError()
     assert not (await client.write_coils(104, [True, True], device_id=1)).isError()
-    assert (await client.read_coils(100, count=16, device_id=1)).bits[:8] == [True, False, False, True, True, True, False, False]
+    assert (await client.read_coils(100, count=16, device_id=1)).bits[:8] == [
+        True,
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
     assert not (await client.mask_write_register(address=0, and_mask=0xFFF6, or_mask=0x0000, device_id=1)).isError()
-    both = await client.readwrite_registers(
-        read_address=0, read_count=8, write_address=10, values=[5], device_id=1
-    )
+    both = await client.readwrite_registers(read_address=0, read_count=8, write_address=10, values=[5], device_id=1)
     assert both.registers == [0b110000, 0, 1, 2, 3, 4, 65_535, 12]
     assert (await client.read_holding_registers(10, count=1, device_id=1)).registers == [5]
     client.close()
@@ -201,6 +212,26 @@ async def test_connections_over_the_cap_are_closed_and_a_place_that_falls_free_i
     for each in (*clients, surplus, late):
         each.close()
     await bench.stop()
+
+
+async def test_random_bytes_are_answered_or_closed(
+    bench: Bench, client: RawClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    chance = random.Random(6)
+    for _ in range(300):
+        pdu = bytes([chance.choice([1, 2, 3, 4, 5, 6, 15, 16, 22, 23, 43, chance.randrange(256)])])
+        pdu += chance.randbytes(chance.randrange(12))
+        answer = await client.ask(pdu)
+        assert answer[0] in {pdu[0], pdu[0] | 0x80}
+    for _ in range(50):
+        stranger = await RawClient.connect(bench.port)
+        stranger.writer.write(chance.randbytes(chance.randrange(1, 400)))
+        stranger.writer.write_eof()
+        with contextlib.suppress(ConnectionResetError):
+            await asyncio.wait_for(stranger.reader.read(), 5)
+        stranger.close()
+    assert (await client.registers(4, 2, 2))[1] == 123_456 & 0xFFFF
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 async def test_a_client_that_reads_nothing_does_not_stop_the_others(bench: Bench, client: RawClient) -> None:

@@ -405,8 +405,9 @@ async def test_a_taken_over_session_is_not_fought_for(mosquitto: Any, link: Mqtt
     rival.close()
     losses = [change for change in inbox.of(LinkChange) if not change.up]
     assert 1 <= len(losses) <= 12
+    # the rival's last takeover may still be on its way to us
+    await asyncio.sleep(0.3)
     await eventually(lambda: link.subscribed)
-    await asyncio.sleep(0.2)
     assert inbox.of(LinkChange)[-1].up
 
 

@@ -40,7 +40,7 @@ BAD_OUT = ua.StatusCodes.BadOutOfService
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-STATIONS = 40
+STATIONS = 44
 
 
 @dataclass
@@ -63,7 +63,9 @@ class Bench:
     def post(self, message: Inbound) -> None:
         self.posted.append(message)
         if isinstance(message, Command) and message.respond:
-            message.respond(Reply(ok=message.recipe != "nonsense", text="unknown" if message.recipe == "nonsense" else ""))
+            message.respond(
+                Reply(ok=message.recipe != "nonsense", text="unknown" if message.recipe == "nonsense" else "")
+            )
 
 
 def poster(benches: list[Bench], number: int) -> Callable[[Inbound], None]:
@@ -79,7 +81,8 @@ async def stations() -> AsyncIterator[Iterator[Bench]]:
     benches: list[Bench] = []
     clock = [5_010 * MS]
     panels = [
-        PlcPanel(station=f"station{n + 1}", post=poster(benches, n), result_ack=n == STATIONS - 1) for n in range(STATIONS)
+        PlcPanel(station=f"station{n + 1}", post=poster(benches, n), result_ack=n == STATIONS - 1)
+        for n in range(STATIONS)
     ]
     server = OpcUaServer(
         panels, line="line1", endpoint="opc.tcp://127.0.0.1:0/linegate/", clock_ns=lambda: clock[0], anonymous=True
@@ -214,7 +217,9 @@ async def test_after_the_station_stops_or_hangs_nothing_reads_as_a_verdict(bench
     bench.panel.check_heartbeat(2_000 * MS)
     assert plain((await values(client, "Result.Verdict"))[0]) == 1
     bench.panel.check_heartbeat(2_001 * MS)
-    got = await values(client, "Result.Verdict", "Result.Disposition", "Result.Sequence", "Gate.OpenCount", "Status.Ready")
+    got = await values(
+        client, "Result.Verdict", "Result.Disposition", "Result.Sequence", "Gate.OpenCount", "Status.Ready"
+    )
     assert [plain(each) for each in got[:2]] == [0, 0]
     assert [code(each) for each in got[2:4]] == [BAD_OUT, BAD_OUT]
     assert plain(got[4]) is False
@@ -250,7 +255,9 @@ async def test_texts_and_scores_that_are_absent_are_empty_and_nan(bench: Bench, 
     assert math.isnan(plain(score))
 
 
-async def test_the_ring_is_the_registers_and_clocks_are_of_the_moment_of_reading(bench: Bench, client: StationClient) -> None:
+async def test_the_ring_is_the_registers_and_clocks_are_of_the_moment_of_reading(
+    bench: Bench, client: StationClient
+) -> None:
     for sequence in range(2**32 - 3, 2**32 + 3):
         bench.panel.publish(outcome(sequence % 2**32))
     words, written = await values(client, "Ring.Words", "Ring.Written")
@@ -306,7 +313,9 @@ async def test_methods_describe_their_arguments(client: StationClient) -> None:
         assert found.get("OutputArguments", []) == [name for name, _, _ in spec.outputs]
 
 
-async def test_select_recipe_and_reset_counters_answer_what_the_station_answers(bench: Bench, client: StationClient) -> None:
+async def test_select_recipe_and_reset_counters_answer_what_the_station_answers(
+    bench: Bench, client: StationClient
+) -> None:
     station = client.node()
     assert await station.call_method("2:SelectRecipe", "bracket-b") == [True, ""]
     assert await station.call_method("2:SelectRecipe", "nonsense") == [False, "unknown"]
@@ -364,7 +373,9 @@ async def test_a_plc_writes_its_block_and_the_station_is_told(bench: Bench, clie
 
 async def test_a_trigger_of_one_write_call_shakes_hands(bench: Bench, client: StationClient) -> None:
     bench.panel.show(READY, now_ns=0)
-    nodes = [client.node(f"Control.{name}") for name in ("Trigger", "TriggerSequence", "TriggerAgeMs", "TriggerEncoder")]
+    nodes = [
+        client.node(f"Control.{name}") for name in ("Trigger", "TriggerSequence", "TriggerAgeMs", "TriggerEncoder")
+    ]
     kinds = (ua.VariantType.Boolean, ua.VariantType.UInt32, ua.VariantType.UInt16, ua.VariantType.UInt32)
     await client.ua.write_values(
         nodes, [ua.DataValue(ua.Variant(value, kind)) for value, kind in zip((True, 9, 4, 777), kinds, strict=True)]
@@ -400,6 +411,11 @@ async def test_another_type_is_a_type_mismatch_and_changes_nothing(
     after = await client.node(f"Control.{name}").read_data_value()
     assert str(after.Value) == str(before.Value)
     assert bench.posted == []
+
+
+async def test_a_null_text_is_an_empty_one(client: StationClient) -> None:
+    await write(client, "Control.RecipeRequest", None, ua.VariantType.String)
+    assert await client.node("Control.RecipeRequest").read_value() == ""
 
 
 @pytest.mark.parametrize("value", [-1.0, math.inf])
@@ -501,7 +517,9 @@ async def test_sessions_are_shortened_and_connections_are_capped(bench: Bench) -
 
 
 async def test_without_anonymous_access_the_port_stays_closed() -> None:
-    server = OpcUaServer([], line="line1", endpoint="opc.tcp://127.0.0.1:0/linegate/", clock_ns=lambda: 0, anonymous=False)
+    server = OpcUaServer(
+        [], line="line1", endpoint="opc.tcp://127.0.0.1:0/linegate/", clock_ns=lambda: 0, anonymous=False
+    )
     assert await server.start() is None
     await server.stop()
 

@@ -77,7 +77,9 @@ async def test_a_verdict_reaches_registers_and_tags(running: Running) -> None:
         assert await client.get_node("ns=2;s=line1.station1.Ring.Words").read_value() == await modbus.registers(
             4, 100, 112
         ) + await modbus.registers(4, 212, 112)
-        got = await client.get_node("ns=2;s=line1.station2").call_method("2:GetResult", ua.Variant(77, ua.VariantType.UInt32))
+        got = await client.get_node("ns=2;s=line1.station2").call_method(
+            "2:GetResult", ua.Variant(77, ua.VariantType.UInt32)
+        )
         assert got == "kept from before the start"
     assert running.servers.output("station1").last_publish_ms is not None
     modbus.close()
@@ -153,7 +155,9 @@ async def test_a_port_in_use_raises_start_error_and_leaves_nothing_open() -> Non
 
 
 async def test_a_malformed_allow_list_is_named() -> None:
-    servers = PlcServers([station(Inbox())], line="line1", modbus=ModbusSettings(port=0, allow=("10.0.0.0/99",)), opcua=None)
+    servers = PlcServers(
+        [station(Inbox())], line="line1", modbus=ModbusSettings(port=0, allow=("10.0.0.0/99",)), opcua=None
+    )
     with pytest.raises(StartError, match=r"\[modbus\] allow"):
         await servers.start()
     await servers.stop()
