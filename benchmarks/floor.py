@@ -61,8 +61,7 @@ class Judge:
         if threads:
             options.intra_op_num_threads = threads
         self._session = ort.InferenceSession(bundle / "model.onnx", options, providers=["CPUExecutionProvider"])
-        self.spent = {"decode": 0.0, "preprocess": 0.0, "inference": 0.0}
-        self.count = 0
+        self._spent: list[tuple[float, float, float]] = []
 
     def __call__(self, data: bytes) -> NDArray[np.float32]:
         """Give the scores of one picture, in the order of the labels."""
@@ -75,10 +74,14 @@ class Judge:
         names = [output.name for output in self._session.get_outputs()]
         outputs = dict(zip(names, self._session.run(None, {self._input["name"]: tensor}), strict=True))
         scores: NDArray[np.float32] = outputs[self._scores][0]
-        for step, took in zip(self.spent, (decoded - start, ready - decoded, time.perf_counter() - ready), strict=True):
-            self.spent[step] += took
-        self.count += 1
+        self._spent.append((decoded - start, ready - decoded, time.perf_counter() - ready))
         return scores
+
+    def means_ms(self, last: int) -> dict[str, float]:
+        """Give what each step took on average over the `last` pictures."""
+        recent = self._spent[-last:]
+        totals = [sum(column) / max(len(recent), 1) * 1e3 for column in zip(*recent, strict=True)]
+        return dict(zip(("decode", "preprocess", "inference"), totals, strict=False))
 
     def _prepare(self, image: Any) -> NDArray[Any]:
         spec = self._input
@@ -148,7 +151,7 @@ def result_of(judge: Judge, data: bytes, *, sequence: int, part_id: str) -> dict
 
 
 async def serve(options: argparse.Namespace) -> None:
-    """Serve until stdin closes, then print what each step took on average."""
+    """Serve until stdin closes, then print what each step took on average over as many parts as stdin says."""
     judge, outputs, loop = Judge(options.bundle, threads=options.threads), Outputs(), asyncio.get_running_loop()
     await outputs.start(modbus_port=options.modbus_port, opcua_port=options.opcua_port)
 
@@ -165,11 +168,10 @@ async def serve(options: argparse.Namespace) -> None:
     client.loop_start()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    await asyncio.to_thread(sys.stdin.read)
+    last = await asyncio.to_thread(sys.stdin.read)
     client.disconnect()
     client.loop_stop()
-    means = {step: round(spent / max(judge.count, 1) * 1e3, 3) for step, spent in judge.spent.items()}
-    sys.stdout.write(json.dumps(means) + "\n")
+    sys.stdout.write(json.dumps(judge.means_ms(int(last))) + "\n")
     await outputs.opcua.stop()
     await outputs.modbus.shutdown()  # type: ignore[no-untyped-call]
 

@@ -55,8 +55,10 @@ def broker(port: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def floor(bundle: Path, *, name: str, broker_port: int, threads: int, report: dict[str, float]) -> Iterator[Target]:
-    """Run the direct script as `name`; its own timing is put into `report` when it ends."""
+def floor(
+    bundle: Path, *, name: str, broker_port: int, threads: int, last: int, report: dict[str, float]
+) -> Iterator[Target]:
+    """Run the direct script as `name`; its own timing of the `last` parts is put into `report` when it ends."""
     modbus_port, opcua_port = free_ports(2)
     ports = ["--broker-port", str(broker_port), "--modbus-port", str(modbus_port), "--opcua-port", str(opcua_port)]
     with _child(
@@ -74,7 +76,7 @@ def floor(bundle: Path, *, name: str, broker_port: int, threads: int, report: di
             namespace="urn:floor",
             result="floor.Result",
         )
-        output, _ = process.communicate(timeout=_STOP_S)
+        output, _ = process.communicate(str(last), timeout=_STOP_S)
         report.update(json.loads(output.strip().splitlines()[-1]))
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-
 QUIET = 0.5
 """A load average above this before the start means that other work disturbs the figures."""
 
@@ -138,7 +137,7 @@ decision, gate order, journal, all outputs. All take the same model ({setting.bu
   {platform.python_version()}, {packages}.
 
 ## Where the time goes
-Each program's own stopwatch, mean in ms (the floors' over all parts, the bridge's over its last ones, at a slow pace):
+Each program's own stopwatch, mean in ms over the parts of the last measurement (registers and tags):
 
 | step | {head} |
 | --- | {" | ".join("---" for _ in programs)} |

@@ -98,7 +98,11 @@ def _measure(
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="linegate-bench-")))
         stack.enter_context(broker(port))
         targets = [
-            stack.enter_context(floor(bundle, name=name, broker_port=port, threads=threads, report=figures[name].steps))
+            stack.enter_context(
+                floor(
+                    bundle, name=name, broker_port=port, threads=threads, last=options.parts, report=figures[name].steps
+                )
+            )
             for name, threads in FLOORS.items()
             if options.only in (None, name)
         ]

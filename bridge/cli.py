@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import sys
@@ -12,6 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
 from bridge.app import check_line, run_bridge
@@ -71,6 +73,10 @@ def _innermost(exc: BaseException) -> str:
 @app.command()
 def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
     """Run the bridge until SIGTERM or Ctrl-C."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     asyncio.run(run_bridge(load_config(config), config.absolute().parent / "recipes"))
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from bridge.domain.encoder_speed import likely_ns, present_speed, steady_speed
+
 SpeedSource = Literal["fixed", "mqtt", "plc", "encoder"]
 
 NS_PER_MS = 1_000_000
@@ -22,9 +24,7 @@ BACK_MM = 100.0  # a belt may creep back this far; further is a reset of the cou
 TOP_SPEED_FACTOR = 1.5
 STAMP_SLACK_MS = 50.0  # samples carry their arrival: two may come closer together than they were taken
 FRESH_MS = 100.0  # a count is extrapolated from a sample no older than this
-SPEED_WINDOW_MS = 100.0  # long enough to average the counts' grain, short enough to follow a ramp
-STILL_MS = 30.0  # the same count for so long, where several were due, is a stop
-STILL_COUNTS = 3.0
+STEADY_SHARE = 0.25
 LATCH_BEHIND_S = 5.0  # a latched count further back than the belt can run in this time is of another counter
 LOST_MM = 15.0  # after a silence the place is lost when it may be wrong by more than this
 KNOTS = 4096
@@ -84,6 +84,7 @@ class Belt:
         self._settings = settings
         self._times_ns: list[int] = []
         self._positions_mm: list[float] = []
+        self._stamps_ns: list[int] = []
         self._speed_mm_s: float | None = settings.speed_mm_s if settings.speed_source == "fixed" else None
         self._count: int | None = None
         self._doubts_ns: deque[tuple[int, int]] = deque(maxlen=8)
@@ -110,7 +111,7 @@ class Belt:
             return BeltEvent.IGNORED
         doubt_mm = abs(mm_s - self._speed_mm_s) * passed_ns / NS_PER_S
         silent = passed_ns > self._settings.speed_timeout_ms * NS_PER_MS
-        self._knot(at_ns, self._positions_mm[-1] + self._speed_mm_s * passed_ns / NS_PER_S)
+        self._knot(at_ns, self._positions_mm[-1] + self._speed_mm_s * passed_ns / NS_PER_S, at_ns)
         self._speed_mm_s = mm_s
         return BeltEvent.LOST if silent and doubt_mm > LOST_MM else BeltEvent.TAKEN
 
@@ -130,28 +131,32 @@ class Belt:
             self._restart(at_ns, 0.0)
             self._count = count
             return BeltEvent.TAKEN
-        passed_ns = at_ns - self._times_ns[-1]
-        if passed_ns < 0:
+        if at_ns < self._stamps_ns[-1]:
             return BeltEvent.IGNORED
+        passed_ns = at_ns - self._times_ns[-1]
         step_mm = self._step_mm(count, passed_ns)
         reckoned_mm = (self._speed_mm_s or 0.0) * passed_ns / NS_PER_S
         if step_mm is None:
             self._restart(at_ns, self._positions_mm[-1] + reckoned_mm)
             self._count, self._speed_mm_s = count, None
             return BeltEvent.RESET
+        place_mm = self._positions_mm[-1] + step_mm
+        speed_mm_s = None if self._speed_mm_s is None else self.steady_speed_mm_s
+        taken_ns = likely_ns(self._stamps_ns, self._positions_mm, at_ns, place_mm, speed_mm_s)
         surprise = passed_ns > FRESH_MS * NS_PER_MS and abs(step_mm - reckoned_mm) > LOST_MM
         if surprise:
             self._doubts_ns.append((self._times_ns[-1], at_ns))
         self._count = count
-        self._knot(at_ns, self._positions_mm[-1] + step_mm)
-        self._speed_mm_s = self._encoder_speed()
+        self._knot(max(taken_ns, self._times_ns[-1]), place_mm, at_ns)
+        grain_mm = 1 / settings.counts_per_mm
+        self._speed_mm_s = present_speed(self._times_ns, self._positions_mm, grain_mm)
         return BeltEvent.LOST if surprise else BeltEvent.TAKEN
 
     def speed_mm_s(self, now_ns: int) -> float | None:
         """Give the present speed; None when it is unknown or older than `speed_timeout_ms`. A fixed one never ages."""
         if self._settings.speed_source == "fixed":
             return self._speed_mm_s
-        if self._speed_mm_s is None or now_ns - self._times_ns[-1] > self._settings.speed_timeout_ms * NS_PER_MS:
+        if self._speed_mm_s is None or now_ns - self._stamps_ns[-1] > self._settings.speed_timeout_ms * NS_PER_MS:
             return None
         return self._speed_mm_s
 
@@ -159,6 +164,20 @@ class Belt:
     def held_speed_mm_s(self) -> float:
         """The last known speed however old, the one the belt is built for before any: for reports, never for orders."""
         return self._settings.speed_mm_s if self._speed_mm_s is None else self._speed_mm_s
+
+    @property
+    def steady_speed_mm_s(self) -> float:
+        """The last known speed without the noise of single samples, to reckon with what lies ahead.
+
+        Where the belt has just changed its speed by more than a quarter, the present one.
+        """
+        held_mm_s = self.held_speed_mm_s
+        if self._settings.speed_source != "encoder" or not self._times_ns:
+            return held_mm_s
+        steady_mm_s = steady_speed(self._stamps_ns, self._positions_mm)
+        if steady_mm_s is None or abs(steady_mm_s - held_mm_s) > STEADY_SHARE * held_mm_s:
+            return held_mm_s
+        return steady_mm_s
 
     def known_until_ns(self, now_ns: int) -> int:
         """Give the moment up to which the position was measured; beyond it, it is reckoned from the speed.
@@ -275,34 +294,16 @@ class Belt:
         forward_mm = forward / settings.counts_per_mm
         return forward_mm if forward_mm <= limit_mm else None
 
-    def _encoder_speed(self) -> float | None:
-        """Average the last 100 ms, or the last step where samples are rarer; a standing count is a stop at once."""
-        times_ns, positions_mm = self._times_ns, self._positions_mm
-        last = len(times_ns) - 1
-        if last == 0 or times_ns[last] == times_ns[0]:
-            return self._speed_mm_s
-        first = bisect_right(times_ns, times_ns[last] - round(SPEED_WINDOW_MS * NS_PER_MS) - 1)
-        if first >= last or times_ns[first] == times_ns[last]:
-            first = bisect_right(times_ns, times_ns[last] - 1) - 1
-        speed_mm_s = (positions_mm[last] - positions_mm[first]) * NS_PER_S / (times_ns[last] - times_ns[first])
-        still = last
-        while still > first and positions_mm[still - 1] == positions_mm[last]:
-            still -= 1
-        still_ns = times_ns[last] - times_ns[still]
-        expected = speed_mm_s * still_ns / NS_PER_S * self._settings.counts_per_mm
-        if still_ns >= STILL_MS * NS_PER_MS and expected >= STILL_COUNTS:
-            return 0.0
-        return speed_mm_s
-
-    def _knot(self, at_ns: int, position_mm: float) -> None:
+    def _knot(self, at_ns: int, position_mm: float, stamp_ns: int) -> None:
         if at_ns == self._times_ns[-1]:
-            self._positions_mm[-1] = position_mm
+            self._positions_mm[-1], self._stamps_ns[-1] = position_mm, stamp_ns
             return
         self._times_ns.append(at_ns)
         self._positions_mm.append(position_mm)
+        self._stamps_ns.append(stamp_ns)
         if len(self._times_ns) > KNOTS:
-            del self._times_ns[: KNOTS // 2]
-            del self._positions_mm[: KNOTS // 2]
+            for history in (self._times_ns, self._positions_mm, self._stamps_ns):
+                del history[: KNOTS // 2]
 
     def _restart(self, at_ns: int, position_mm: float) -> None:
-        self._times_ns, self._positions_mm = [at_ns], [position_mm]
+        self._times_ns, self._positions_mm, self._stamps_ns = [at_ns], [position_mm], [at_ns]

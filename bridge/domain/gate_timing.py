@@ -24,7 +24,7 @@ class GateTiming:
 
     def planning_speed_mm_s(self) -> float:
         """Give the speed to reckon leads with: the last known one, for a standing belt the one it is built for."""
-        speed_mm_s = self._belt.held_speed_mm_s
+        speed_mm_s = self._belt.steady_speed_mm_s
         return speed_mm_s if speed_mm_s > STANDING_MM_S else self._belt.settings.speed_mm_s
 
     def window(self, track: Track, *, front_guard: bool = True, rear_guard: bool = True) -> Window:
@@ -115,7 +115,7 @@ class GateTiming:
         """
         settings, order = self._settings, track.order
         clear_ns = round((settings.close_lead_ms + settings.firing_jitter_ms) * NS_PER_MS)
-        clear_mm = max(self._belt.held_speed_mm_s, 0.0) * clear_ns / NS_PER_S
+        clear_mm = max(self._belt.steady_speed_mm_s, 0.0) * clear_ns / NS_PER_S
         if self.by_count(order) or order.off_ns is None or order.open_ns is None or order.due_ns is None:
             on = off = None
             open_ns = track.ordered_ns + round((settings.publish_ms + settings.open_lead_ms) * NS_PER_MS)

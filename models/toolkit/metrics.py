@@ -63,7 +63,7 @@ def auroc(scores: Scores, defective: Labels) -> float:
 def cut_at_false_rejects(scores: Scores, defective: Labels, *, share: float) -> float:
     """Return the lowest cut at which no more than this share of the good pictures scores at or over it."""
     good = np.sort(scores[~defective])[::-1]
-    allowed = int(math.floor(share * len(good)))
+    allowed = math.floor(share * len(good))
     highest_passed = good[allowed]
     above = np.concatenate([scores[scores > highest_passed], [highest_passed + 2e-6]])
     return float((highest_passed + above.min()) / 2)

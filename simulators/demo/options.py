@@ -13,7 +13,7 @@ from simulators.faults import FaultFileError, ScheduledFault, read_faults
 from simulators.line.camera import Picture, PictureFolderError, find_pictures
 from simulators.line.geometry import Geometry
 
-DEFAULT_IMAGES = Path(__file__).parent.parent / "pictures"
+DEFAULT_IMAGES = Path(__file__).parent.parent / "pictures" / "ball-screw"
 DEFAULT_PARTS = 200
 TOP_SPEED_MM_S = 2500.0
 SEED = 1

@@ -25,7 +25,7 @@ from simulators.line.triggers import IMAGE_FORMS, TriggerPublisher, encode_trigg
 from simulators.process import die_with_parent, read_lines, run_first, say, settle_memory, stop_signals
 from simulators.truth import LineTruth, write_truth
 
-DEFAULT_IMAGES = Path(__file__).parent.parent / "pictures"
+DEFAULT_IMAGES = Path(__file__).parent.parent / "pictures" / "ball-screw"
 BELT_EVERY_S = 0.1
 MAX_WAIT_S = 0.25
 

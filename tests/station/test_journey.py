@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.station.fakes import Bench, FakeModel, recipe
 
 from bridge.domain.belt import BeltSettings
 from bridge.domain.gate_settings import GateSettings
@@ -15,6 +14,7 @@ from bridge.domain.recipe import Policy
 from bridge.domain.verdict import Disposition
 from bridge.errors import InferenceError
 from bridge.ports import Loaded
+from tests.station.fakes import Bench, FakeModel, recipe
 
 SLOW_BELT = GateSettings(distance_mm=6000.0)
 
@@ -45,7 +45,7 @@ async def test_a_bad_part_gets_an_order_counted_from_its_trigger() -> None:
         assert await bench.verdicts(1) == [(7, "FAIL")]
         order = bench.output.outcomes[0].result.order
         assert order.state == "ordered"
-        assert order.open_count == 1000 + round((6000 - 15) * 10)
+        assert order.open_count == 1000 + ((6000 - 15) * 10)
         assert bench.output.reports == [("ordered", 7, None)]
 
 

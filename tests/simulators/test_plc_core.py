@@ -1,0 +1,116 @@
+"""The PLC's program alone, scan by scan: when a part may pass, and what it makes of doubtful orders."""
+
+from __future__ import annotations
+
+from simulators.line.field_io import Edge, FieldState
+from simulators.line.geometry import Geometry
+from simulators.plc.core import Decision, Plc, ScanInputs
+from simulators.plc.tables import COUNTS_VALID, LET_PASS, ORDER_MISSED, ORDER_VALID, REJECT, BridgeResult
+
+MS = 1_000_000
+SPEED_MM_S = 1000.0
+
+
+class Line:
+    """Scan a PLC over a part that met the beam at count 1000 and time 0, at 10 counts for each ms."""
+
+    def __init__(self, *, edges: tuple[Edge, ...] = (Edge(sequence=5, count=1000),)) -> None:
+        self.plc, self.edges = Plc(geometry=Geometry()), edges
+        self.decisions: list[Decision] = []
+        self.gate: dict[int, bool] = {}
+        self.results: dict[int, BridgeResult] = {}
+
+    def run(self, from_ms: int, to_ms: int, *, beats: bool = True) -> Line:
+        for now_ms in range(from_ms, to_ms, 10):
+            state = FieldState(
+                encoder_count=1000 + 10 * now_ms, speed_mm_s=SPEED_MM_S, edge_number=len(self.edges), edges=self.edges
+            )
+            result = self.results.pop(now_ms, None)
+            outputs = self.plc.scan(
+                now_ms * MS,
+                ScanInputs(
+                    sampled_ns=now_ms * MS,
+                    field=state,
+                    results=() if result is None else (result,),
+                    heartbeat=now_ms // 500 if beats else 0,
+                ),
+            )
+            self.decisions += outputs.decisions
+            self.gate[now_ms] = outputs.gate
+        return self
+
+
+def result(disposition: int, *, sequence: int = 5, flags: int = 0, open_count: int = 6850) -> BridgeResult:
+    return BridgeResult(
+        sequence=sequence, verdict=1 if disposition == LET_PASS else 2, disposition=disposition,
+        open_count=open_count, close_count=open_count + 1300, flags=flags,
+    )  # fmt: skip
+
+
+def test_a_part_passes_on_its_own_let_pass() -> None:
+    line = Line()
+    line.results[200] = result(LET_PASS)
+
+    assert [(d.reject, d.by) for d in line.run(0, 1000).decisions] == [(False, "let_pass")]
+    assert not any(line.gate.values())
+
+
+def test_a_let_pass_of_another_part_does_not_count() -> None:
+    line = Line()
+    line.results[200] = result(LET_PASS, sequence=6)
+
+    assert [(d.reject, d.by) for d in line.run(0, 1000).decisions] == [(True, "release")]
+
+
+def test_a_let_pass_is_worth_nothing_once_the_heartbeat_has_stood_still_for_two_seconds() -> None:
+    line = Line(edges=())
+    line.run(0, 10, beats=False)
+    line.run(10, 1800, beats=False)
+    # A part at the beam at 1.8 s is due 0.54 s later, when the only beat is 2.34 s old; its result came all the same.
+    line.edges = (Edge(sequence=5, count=19000),)
+    line.results[2000] = result(LET_PASS)
+    line.run(1800, 2700, beats=False)
+
+    assert [(d.reject, d.reason) for d in line.decisions] == [(True, "the bridge's heartbeat stands still")]
+
+
+def test_an_order_is_fired_by_its_counts_less_the_lead() -> None:
+    line = Line()
+    line.results[200] = result(REJECT, flags=ORDER_VALID | COUNTS_VALID, open_count=6900)
+    line.run(0, 1000)
+
+    # Open at count 6900 = 590 ms, less 40 ms of lead; closed at 8200 = 720 ms.
+    assert [now_ms for now_ms in range(0, 1000, 10) if line.gate[now_ms]] == list(range(550, 720, 10))
+    assert [(d.reject, d.by) for d in line.decisions] == [(True, "order")]
+
+
+def test_an_order_that_lies_nowhere_near_its_part_is_not_believed() -> None:
+    line = Line()
+    line.results[200] = result(REJECT, flags=ORDER_VALID | COUNTS_VALID, open_count=90_000)
+
+    assert [(d.reject, d.by) for d in line.run(0, 1000).decisions] == [(True, "release")]
+    assert line.gate[600]
+
+
+def test_a_missed_order_leaves_the_part_to_positive_release() -> None:
+    line = Line()
+    line.results[500] = result(REJECT, flags=ORDER_MISSED)
+
+    decisions = line.run(0, 1000).decisions
+    assert [(d.by, d.reason) for d in decisions] == [("release", "the bridge's order was missed")]
+
+
+def test_a_let_pass_that_comes_after_the_part_was_due_changes_nothing() -> None:
+    line = Line()
+    line.results[600] = result(LET_PASS)
+    line.run(0, 1000)
+
+    assert [(d.reject, d.by) for d in line.decisions] == [(True, "release")]
+    assert line.gate[690]
+
+
+def test_a_plc_that_starts_late_follows_what_is_still_under_way() -> None:
+    line = Line(edges=(Edge(sequence=4, count=1000), Edge(sequence=5, count=5000)))
+    line.run(700, 1500)
+
+    assert [d.sequence for d in line.decisions] == [5]
