@@ -47,7 +47,7 @@ bench: setup-dev ## ratios to the direct script, into benchmarks/results.md
 	@$(BIN)/python -P -m benchmarks.run $(ARGS)
 
 docs: setup-dev ## the tables of the README and docs/, from the code
-	@$(BIN)/python -P tests/docs/write_tables.py
+	@$(BIN)/python -m tests.docs.write_tables
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
