@@ -1,6 +1,6 @@
 """Measure the bridge beside the floor, in turns: `python -P -m benchmarks.run [--quick] [--rounds N]`.
 
-Prints the ratios and writes `benchmarks/results.md`. Four minutes by default, two with `--quick`.
+Prints the ratios and writes `benchmarks/results.md`. Three minutes by default, under two with `--quick`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _WARM_UP = 20
 def parser() -> argparse.ArgumentParser:
     """Make the command line."""
     options = argparse.ArgumentParser(prog="benchmarks.run", description="Measure the bridge beside the direct script.")
-    options.add_argument("--rounds", type=int, default=6, help="rounds of each program [6]")
-    options.add_argument("--parts", type=int, default=80, help="paced parts a round [80]")
+    options.add_argument("--rounds", type=int, default=5, help="rounds of each program [5]")
+    options.add_argument("--parts", type=int, default=40, help="paced parts a round [40]")
     options.add_argument("--interval-ms", type=float, default=100.0, help="time between paced parts [100]")
-    options.add_argument("--flat-out", type=int, default=120, help="parts a round as fast as they go [120]")
+    options.add_argument("--flat-out", type=int, default=40, help="parts a round as fast as they go [40]")
     options.add_argument("--in-flight", type=int, default=4, help="parts under way when flat out [4]")
     options.add_argument("--bundle", type=Path, help="model bundle, a folder [the shipped one]")
     options.add_argument("--images", type=Path, help="folder of JPEG pictures [the bundle's golden frames]")
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     logging.getLogger("asyncua").setLevel(logging.ERROR)
     if options.quick:
-        options.rounds, options.parts, options.flat_out = 5, 25, 60
+        options.rounds, options.parts, options.flat_out = 5, 20, 20
     bundle = options.bundle or _shipped_bundle()
     folder = options.images or bundle / "golden"
     pictures = _pictures(folder)

@@ -24,7 +24,7 @@ BACK_MM = 100.0  # a belt may creep back this far; further is a reset of the cou
 TOP_SPEED_FACTOR = 1.5
 STAMP_SLACK_MS = 50.0  # samples carry their arrival: two may come closer together than they were taken
 FRESH_MS = 100.0  # a count is extrapolated from a sample no older than this
-STEADY_SHARE = 0.25
+RAMP_SHARE, RAMP_MM_S = 0.25, 200.0  # a speed that differs by more from the last half second's is on a ramp
 LATCH_BEHIND_S = 5.0  # a latched count further back than the belt can run in this time is of another counter
 LOST_MM = 15.0  # after a silence the place is lost when it may be wrong by more than this
 KNOTS = 4096
@@ -143,7 +143,7 @@ class Belt:
         place_mm = self._positions_mm[-1] + step_mm
         speed_mm_s = None if self._speed_mm_s is None else self.steady_speed_mm_s
         taken_ns = likely_ns(self._stamps_ns, self._positions_mm, at_ns, place_mm, speed_mm_s)
-        surprise = passed_ns > FRESH_MS * NS_PER_MS and abs(step_mm - reckoned_mm) > LOST_MM
+        surprise = at_ns - self._stamps_ns[-1] > FRESH_MS * NS_PER_MS and abs(step_mm - reckoned_mm) > LOST_MM
         if surprise:
             self._doubts_ns.append((self._times_ns[-1], at_ns))
         self._count = count
@@ -169,15 +169,16 @@ class Belt:
     def steady_speed_mm_s(self) -> float:
         """The last known speed without the noise of single samples, to reckon with what lies ahead.
 
-        Where the belt has just changed its speed by more than a quarter, the present one.
+        On a ramp, the present one.
         """
         held_mm_s = self.held_speed_mm_s
         if self._settings.speed_source != "encoder" or not self._times_ns:
             return held_mm_s
         steady_mm_s = steady_speed(self._stamps_ns, self._positions_mm)
-        if steady_mm_s is None or abs(steady_mm_s - held_mm_s) > STEADY_SHARE * held_mm_s:
+        if steady_mm_s is None or held_mm_s <= STANDING_MM_S:
             return held_mm_s
-        return steady_mm_s
+        ramp = abs(steady_mm_s - held_mm_s) > max(RAMP_SHARE * held_mm_s, RAMP_MM_S)
+        return held_mm_s if ramp else steady_mm_s
 
     def known_until_ns(self, now_ns: int) -> int:
         """Give the moment up to which the position was measured; beyond it, it is reckoned from the speed.

@@ -101,8 +101,7 @@ class GatePlan:
         if disposition is Disposition.REJECT:
             return self._reject(track, now_ns)
         track.state = "passing"
-        body = track.body(self._settings)
-        if body is not None and any(body.touches(sweep) for sweep in self._sweeps(now_ns)):
+        if self._touched(track, self._sweeps(now_ns)):
             track.order = replace(track.order, collateral=True)
         return GateOutcome(order=track.order)
 
@@ -220,21 +219,26 @@ class GatePlan:
 
     def _newly_swept(self, now_ns: int) -> list[PartKey]:
         """Mark the parts let pass that a sweep touches and nobody was told of; give their keys."""
+        untold = {
+            key: track
+            for key, track in self._tracks.items()
+            if track.state == "passing" and not track.order.collateral and track.x0_mm is not None
+        }
+        if not untold or not any(track.sweeps for track in self._tracks.values()):
+            return []
         sweeps = self._sweeps(now_ns)
-        keys: list[PartKey] = []
-        for key, track in self._tracks.items():
-            body = track.body(self._settings)
-            if track.state != "passing" or track.order.collateral or body is None:
-                continue
-            if any(body.touches(sweep) for sweep in sweeps):
-                track.order = replace(track.order, collateral=True)
-                keys.append(key)
-        return keys
+        swept = [key for key, track in untold.items() if self._touched(track, sweeps)]
+        for key in swept:
+            untold[key].order = replace(untold[key].order, collateral=True)
+        return swept
+
+    def _touched(self, track: Track, sweeps: list[Stretch]) -> bool:
+        body = track.body(self._settings)
+        return body is not None and any(body.touches(sweep) for sweep in sweeps)
 
     def _sweeps_a_passing_part(self, track: Track, here_mm: float) -> bool:
         sweep = track.sweep(self._settings, self._timing.planning_speed_mm_s(), here_mm)
-        bodies = [other.body(self._settings) for other in self._tracks.values() if other.state == "passing"]
-        return any(body is not None and body.touches(sweep) for body in bodies)
+        return any(self._touched(other, [sweep]) for other in self._tracks.values() if other.state == "passing")
 
     def _merges(self, track: Track) -> bool:
         near_mm = self._settings.merge_ms / 1e3 * self._timing.planning_speed_mm_s()

@@ -20,7 +20,7 @@ from simulators.demo.children import ChildError
 from simulators.demo.options import DemoOptions, OptionsError, read_options
 from simulators.demo.records import RecordsError
 from simulators.demo.session import Session
-from simulators.demo.setup import DEFAULT_PORTS, choose_ports
+from simulators.demo.setup import DEFAULT_PORTS, claimed_ports
 from simulators.demo.view import draw, report_table
 from simulators.plc.record import PlcRecordError
 from simulators.truth import TruthError
@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; gives the exit code: 0 reconciled, 1 not, or something failed, 2 bad usage."""
     try:
         options = read_options(arguments)
-        with _folder(options) as folder:
-            return asyncio.run(_run(folder, options))
+        with _folder(options) as folder, claimed_ports() as ports:
+            return asyncio.run(_run(folder, options, ports))
     except OptionsError as exc:
         sys.stderr.write(f"linegate demo: {exc}\n")
         return 2
@@ -52,9 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-async def _run(folder: Path, options: DemoOptions) -> int:
+async def _run(folder: Path, options: DemoOptions, ports: Mapping[str, int]) -> int:
     console = Console()
-    ports = choose_ports()
     for name, port in ports.items():
         if port != DEFAULT_PORTS[name]:
             console.print(f"port {DEFAULT_PORTS[name]} ({name}) is busy: taking {port}")

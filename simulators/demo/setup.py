@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import shutil
 import socket
+import tempfile
 import tomllib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,12 +23,32 @@ DEFAULT_PORTS = {"mqtt": 1883, "modbus": 5020, "opcua": 4840, "field": 5021, "ht
 HOST = "127.0.0.1"
 
 
-def choose_ports() -> dict[str, int]:
-    """Take each default port, or a free one where it is busy."""
-    chosen: dict[str, int] = {}
-    for name, port in DEFAULT_PORTS.items():
-        chosen[name] = port if _is_free(port) else _free_port(set(DEFAULT_PORTS.values()) | set(chosen.values()))
-    return chosen
+@contextmanager
+def claimed_ports() -> Iterator[dict[str, int]]:
+    """Take each default port, or a free one where it is busy, for as long as the context lasts.
+
+    Between the look and a child's opening of its port another demo could take it: so demos lock the ports they chose.
+    """
+    with ExitStack() as claims:
+        chosen: dict[str, int] = {}
+        for name, default in DEFAULT_PORTS.items():
+            port = default
+            while not (_is_free(port) and _claim(port, claims)):
+                port = _free_port(set(DEFAULT_PORTS.values()) | set(chosen.values()))
+            chosen[name] = port
+        yield chosen
+
+
+def _claim(port: int, claims: ExitStack) -> bool:
+    """Lock a port among the demos of this machine; another user's lock file can't be opened and locks nothing."""
+    try:
+        file = claims.enter_context((Path(tempfile.gettempdir()) / f"linegate-port-{port}.lock").open("a"))
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _is_free(port: int) -> bool:
@@ -33,6 +56,7 @@ def _is_free(port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
+            probe.listen()
         except OSError:
             return False
     return True

@@ -96,10 +96,18 @@ def swept_mm(
 
 
 def met(
-    belt: TrueBelt, switches: list[tuple[int, int]], front_mm: float, length_mm: float, lead_ns: float, *, stroke: bool
+    belt: TrueBelt,
+    switches: list[tuple[int, int]],
+    front_mm: float,
+    length_mm: float,
+    lead_ns: float,
+    *,
+    stroke: bool,
+    slack_mm: float,
 ) -> bool:
     """Whether the gate was fully open over the part's middle third, or a stroke fell within it."""
-    first, last = (belt.reach(front_mm + length_mm * third / 3) for third in (1, 2))
+    early, late = front_mm + length_mm / 3 + slack_mm, front_mm + length_mm * 2 / 3 - slack_mm
     if stroke:
-        first, last = last, first
+        early, late = late + 2 * slack_mm, early - 2 * slack_mm
+    first, last = belt.reach(early), belt.reach(late)
     return any(on + lead_ns <= first and last <= off for on, off in switches)

@@ -110,7 +110,7 @@ class Line:
 
     def counts(self, place: float) -> int:
         if self.reset_ns is not None and place >= self.belt.at(self.reset_ns):
-            place += 7000.0
+            place += 3000.0
         return (self.count0 + int(place * self.cpm)) % 2**self.belt_settings.encoder_bits
 
     def put(self, at_ns: int, what: str, thing: Any = None) -> None:

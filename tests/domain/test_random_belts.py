@@ -44,7 +44,8 @@ def check_reject(line: Line, part: TruePart) -> str:
     missed, stuck = part.key in told.missed, part.key in line.stuck
     if not (missed or stuck):
         lead_ns = settings.open_lead_ms * MS
-        hit = met(line.belt, line.switches, front, part.length, lead_ns, stroke=settings.kind == "pulse")
+        stroke, grain_mm = settings.kind == "pulse", 1.0 + 1.0 / line.cpm
+        hit = met(line.belt, line.switches, front, part.length, lead_ns, stroke=stroke, slack_mm=grain_mm)
         assert hit, f"escape unreported: {part}, {told.orders[part.key]}"
     if missed and line.profile == "even":
         rested = told.missed[part.key] == NOT_FIRED  # the minimum off time left no room

@@ -19,7 +19,9 @@ from onnx import TensorProto
 from bridge.domain.part import Part, Trigger
 from bridge.domain.recipe import Recipe, Threshold
 from bridge.errors import BridgeError, BundleError, CameraError, InferenceError
+from bridge.inference.bundle import find_bundle
 from bridge.inference.model import OnnxModel, OnnxSettings
+from bridge.inference.trust import shipped_hashes
 from bridge.inference.worker import Worker
 from bridge.ports import Frame
 from tests.inference.build import COLUMNS, HEIGHT, ROWS, WIDTH, encoded, graph, picture, slow_graph, write_bundle
@@ -222,6 +224,14 @@ async def test_a_cancelled_job_that_has_not_begun_is_skipped(tmp_path: Path) -> 
         assert (await fresh).scores.by_label["bright"] == pytest.approx(30 / 255, abs=1e-3)
         done = await asyncio.gather(running, stale, return_exceptions=True)
         assert all(isinstance(outcome, asyncio.CancelledError) for outcome in done)
+
+
+@pytest.mark.parametrize("name", sorted(shipped_hashes()))
+async def test_what_ships_loads_and_holds_its_golden_scores(name: str) -> None:
+    path = find_bundle(name, base=Path(), folder=None)
+    model = await OnnxModel.load(OnnxSettings(bundle=path, keep_warm_s=0))
+    await model.close()
+    assert model.bundle.vouched_by == "shipped"
 
 
 def test_settings_can_be_sent_to_another_process() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from simulators.demo.options import OptionsError, read_options
-from simulators.demo.setup import choose_ports, write_config
+from simulators.demo.setup import claimed_ports, write_config
 
 
 @pytest.fixture
@@ -65,11 +66,22 @@ def test_faults_of_mqtt_triggers_need_them(images: Path, tmp_path: Path) -> None
 
 def test_the_configuration_carries_the_options(images: Path, tmp_path: Path) -> None:
     options = read_options(["--images", str(images), "--speed", "900", "--trigger", "modbus"])
-    ports = choose_ports()
-
-    document = tomllib.loads(write_config(tmp_path, options, ports).read_text())
+    with claimed_ports() as ports:
+        document = tomllib.loads(write_config(tmp_path, options, ports).read_text())
 
     assert document["belt"] == {"speed_mm_s": 900.0, "speed_source": "encoder", "counts_per_mm": 10.0}
     assert document["opcua"]["anonymous"] is True
     assert document["stations"][0]["camera"] == {"kind": "folder", "folder": "camera"}
     assert len(set(ports.values())) == len(ports)
+
+
+def test_two_demos_at_once_never_choose_the_same_port() -> None:
+    with claimed_ports() as first, claimed_ports() as second:
+        assert not set(first.values()) & set(second.values())
+
+
+def test_a_busy_default_port_is_left_alone() -> None:
+    with claimed_ports() as ports:
+        port = ports["field"]
+    with socket.create_server(("127.0.0.1", port)), claimed_ports() as chosen:
+        assert port not in chosen.values()
