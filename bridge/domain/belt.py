@@ -25,6 +25,7 @@ TOP_SPEED_FACTOR = 1.5
 STAMP_SLACK_MS = 50.0  # samples carry their arrival: two may come closer together than they were taken
 FRESH_MS = 100.0  # a count is extrapolated from a sample no older than this
 RAMP_SHARE, RAMP_MM_S = 0.25, 200.0  # a speed that differs by more from the last half second's is on a ramp
+AROUND_NS = 250 * NS_PER_MS
 LATCH_BEHIND_S = 5.0  # a latched count further back than the belt can run in this time is of another counter
 LOST_MM = 15.0  # after a silence the place is lost when it may be wrong by more than this
 KNOTS = 4096
@@ -180,6 +181,19 @@ class Belt:
         ramp = abs(steady_mm_s - held_mm_s) > max(RAMP_SHARE * held_mm_s, RAMP_MM_S)
         return held_mm_s if ramp else steady_mm_s
 
+    def speed_around_mm_s(self, at_ns: int) -> float:
+        """Give the speed at a past moment by the samples on both sides of it, which late stamps move least."""
+        if self._settings.speed_source != "encoder" or not self._times_ns:
+            return self.held_speed_mm_s
+        last = bisect_right(self._stamps_ns, at_ns + AROUND_NS)
+        around_mm_s = steady_speed(self._stamps_ns[:last], self._positions_mm[:last], since_ns=at_ns - AROUND_NS)
+        return self.steady_speed_mm_s if around_mm_s is None else around_mm_s
+
+    @property
+    def speed_doubt(self) -> float:
+        """The share by which the present speed may be wrong: none where it is told, some where it is reckoned."""
+        return RAMP_SHARE if self._settings.speed_source == "encoder" else 0.0
+
     def known_until_ns(self, now_ns: int) -> int:
         """Give the moment up to which the position was measured; beyond it, it is reckoned from the speed.
 
@@ -206,6 +220,13 @@ class Belt:
         start_ns, end_ns = self._times_ns[after - 1], self._times_ns[after]
         start_mm, end_mm = self._positions_mm[after - 1], self._positions_mm[after]
         return start_mm + (end_mm - start_mm) * (at_ns - start_ns) / (end_ns - start_ns)
+
+    def moment_ns(self, position_mm: float, now_ns: int) -> int:
+        """Give when the belt was last at or before a past position; `now_ns` where its history does not say."""
+        for at_ns, place_mm in zip(reversed(self._times_ns), reversed(self._positions_mm), strict=True):
+            if place_mm <= position_mm:
+                return at_ns
+        return now_ns
 
     def bounds_mm(self, at_ns: int) -> tuple[float, float] | None:
         """Give the least and the greatest position the belt can have had at a moment: apart only within a doubt."""

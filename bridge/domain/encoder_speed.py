@@ -59,13 +59,19 @@ def present_speed(times_ns: Sequence[int], positions_mm: Sequence[float], grain_
     return 0.0 if still_ns >= STILL_NS and expected >= STILL_COUNTS else speed_mm_s
 
 
-def steady_speed(times_ns: Sequence[int], positions_mm: Sequence[float]) -> float | None:
-    """Fit a line to the last 500 ms: slow to follow a ramp, but single late stamps hardly move it.
+def steady_speed(
+    times_ns: Sequence[int], positions_mm: Sequence[float], since_ns: int | None = None
+) -> float | None:
+    """Fit a line to the last 500 ms, or to all since a moment: single late stamps hardly move it.
 
     None with less than 200 ms of samples.
     """
     last = len(times_ns) - 1
-    first = bisect_right(times_ns, times_ns[last] - STEADY_NS - 1)
+    if last < 1:
+        return None
+    first = bisect_right(times_ns, (times_ns[last] - STEADY_NS if since_ns is None else since_ns) - 1)
+    if first >= last:
+        return None
     span_ns = times_ns[last] - times_ns[first]
     if span_ns < STEADY_NS * 2 // 5:
         return None

@@ -214,8 +214,12 @@ class GatePlan:
         return self._settings.kind == "divert" and not (front and rear)
 
     def _sweeps(self, now_ns: int) -> list[Stretch]:
+        """Give what the gate has swept, and of what lies ahead the stretch that no wrong guess of the speed explains.
+
+        So a neighbour at the limit is told of when the order is over and the belt was measured, or not at all.
+        """
         speed_mm_s, here_mm = self._timing.planning_speed_mm_s(), self._belt.position_mm(now_ns)
-        return merged_sweeps(self._tracks.values(), self._settings, speed_mm_s, here_mm)
+        return merged_sweeps(self._tracks.values(), self._settings, speed_mm_s, here_mm, self._belt.speed_doubt)
 
     def _newly_swept(self, now_ns: int) -> list[PartKey]:
         """Mark the parts let pass that a sweep touches and nobody was told of; give their keys."""
@@ -237,7 +241,7 @@ class GatePlan:
         return body is not None and any(body.touches(sweep) for sweep in sweeps)
 
     def _sweeps_a_passing_part(self, track: Track, here_mm: float) -> bool:
-        sweep = track.sweep(self._settings, self._timing.planning_speed_mm_s(), here_mm)
+        sweep = track.sweep(self._settings, self._timing.planning_speed_mm_s(), here_mm, self._belt.speed_doubt)
         return any(self._touched(other, [sweep]) for other in self._tracks.values() if other.state == "passing")
 
     def _merges(self, track: Track) -> bool:
@@ -258,9 +262,17 @@ class GatePlan:
         if position_mm <= max(body.end_mm, track.clear_mm or body.end_mm) + PAST_MM:
             return False
         if not track.sweeps:
-            return True
+            return not self._in_doubt(track, body)
         sweep = track.sweep(self._settings, self._timing.planning_speed_mm_s(), position_mm)
         return not any(other.touches(sweep) for other in waiting)
+
+
+    def _in_doubt(self, track: Track, body: Stretch) -> bool:
+        """Whether a part let pass may yet prove to have been swept by an order that is not over."""
+        if track.state != "passing" or track.order.collateral:
+            return False
+        pending = [one for one in self._tracks.values() if one.state == "ordered" and not one.over]
+        return any(body.touches(self._timing.reach(one)) for one in pending)
 
 
 def _let_go(track: Track, reason: str) -> GateOutcome:

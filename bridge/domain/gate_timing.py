@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bridge.domain.belt import NS_PER_MS, NS_PER_S, STANDING_MM_S, Belt
+from bridge.domain.belt import LOST_MM, NS_PER_MS, NS_PER_S, STANDING_MM_S, Belt
 from bridge.domain.gate import NO_ORDER, GateOrder
 from bridge.domain.gate_settings import BRIDGE_LATE_MS, GateSettings, Window, window_for
 from bridge.domain.gate_track import Stretch, Track
@@ -115,9 +115,10 @@ class GateTiming:
         """
         settings, order = self._settings, track.order
         clear_ns = round((settings.close_lead_ms + settings.firing_jitter_ms) * NS_PER_MS)
-        clear_mm = max(self._belt.steady_speed_mm_s, 0.0) * clear_ns / NS_PER_S
+        clear_mm = max(self._belt.speed_around_mm_s(now_ns), 0.0) * clear_ns / NS_PER_S
         if self.by_count(order) or order.off_ns is None or order.open_ns is None or order.due_ns is None:
             on = off = None
+            track.on_mm = self._on_by_count_mm(track, now_ns)
             open_ns = track.ordered_ns + round((settings.publish_ms + settings.open_lead_ms) * NS_PER_MS)
             measured = self._belt.known_until_ns(now_ns) >= open_ns
         else:
@@ -125,21 +126,36 @@ class GateTiming:
             measured = self._belt.known_until_ns(now_ns) >= order.off_ns
         if not measured and (on is None or self._belt.speed_mm_s(now_ns) is not None):
             return order
-        opened = self._belt.bounds_mm(open_ns)
+        opened = self._belt.bounds_mm(open_ns) or (track.start_mm, track.start_mm)
+        closed = off or (track.end_mm, track.end_mm)
         if on is not None:
-            track.on_mm = on[0]
-        track.clear_mm = clear_mm + (track.end_mm if off is None else off[1])
+            track.on_mm = _settled(self._on_mm(track), on[0])
+        track.clear_mm = clear_mm + _settled(track.end_mm, closed[1])
         if not measured:
             return missed(order, "the encoder fell silent: nobody saw where the gate opened")
-        return self._judged(track, None if opened is None else opened[1], track.end_mm if off is None else off[0])
+        return self._judged(track, _settled(track.start_mm, opened[1]), _settled(track.end_mm, closed[0]))
 
-    def _judged(self, track: Track, opened_mm: float | None, closed_mm: float) -> GateOrder:
+    def _on_by_count_mm(self, track: Track, now_ns: int) -> float | None:
+        """Where a PLC switched the gate on, by the speed that the belt had there as it was measured since."""
+        if track.on_mm is None:
+            return None
+        # Published when the belt was past the on-command already, it went on there and not before.
+        on_ns = self._belt.moment_ns(track.on_mm, now_ns)
+        on_mm = track.start_mm - self._settings.open_lead_ms / 1e3 * self._belt.speed_around_mm_s(on_ns)
+        ordered_mm = self._belt.position_mm(track.ordered_ns)
+        return on_mm if ordered_mm is None else max(on_mm, ordered_mm)
+
+    def _on_mm(self, track: Track) -> float:
+        """Where the on-command of an order is meant to be given."""
+        return track.start_mm - self._settings.open_lead_ms / 1e3 * self.planning_speed_mm_s()
+
+    def _judged(self, track: Track, opened_mm: float, closed_mm: float) -> GateOrder:
         """Say whether a gate open between two belt positions met its part: over its middle third, a stroke within it."""
         front_mm = track.front_mm + self._settings.distance_mm
         first_mm, last_mm = front_mm + track.length_mm / 3, front_mm + track.length_mm * 2 / 3
         if self._settings.kind == "pulse":
             first_mm, last_mm = last_mm, first_mm
-        if opened_mm is not None and opened_mm > first_mm:
+        if opened_mm > first_mm:
             return missed(
                 track.order, f"the belt was faster than known: open {opened_mm - front_mm:.0f} mm into the part"
             )
@@ -206,7 +222,12 @@ class GateTiming:
         due_ns = track.order.due_ns
         reach_ms = 0.0 if self._settings.mode == "bridge" else self._settings.publish_ms
         if due_ns is not None and now_ns >= due_ns - round(reach_ms * NS_PER_MS):
-            track.on_mm = position_mm + speed_mm_s * (due_ns - now_ns) / NS_PER_S
+            track.on_mm = _settled(self._on_mm(track), position_mm + speed_mm_s * (due_ns - now_ns) / NS_PER_S)
+
+
+def _settled(planned_mm: float, measured_mm: float) -> float:
+    """Give the place as planned where the measured one differs by no more than late stamps make it differ."""
+    return planned_mm if abs(measured_mm - planned_mm) <= LOST_MM else measured_mm
 
 
 def missed(order: GateOrder, reason: str) -> GateOrder:

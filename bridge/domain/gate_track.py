@@ -79,31 +79,33 @@ class Track:
         """Place the window of its order on the belt."""
         self.start_mm, self.end_mm = self.front_mm + window.start_mm, self.front_mm + window.end_mm
 
-    def sweep(self, settings: GateSettings, speed_mm_s: float, here_mm: float | None) -> Stretch:
+    def sweep(self, settings: GateSettings, speed_mm_s: float, here_mm: float | None, doubt: float = 0.0) -> Stretch:
         """Give the stretch from the on-command to the gate being clear, by how it went or else the present speed.
 
-        What has not begun can't begin before `here_mm`, the belt's present position.
+        What has not begun can't begin before `here_mm`, the belt's present position. With a `doubt`, the share by which
+        the speed may be wrong, it is what will be swept for sure.
         """
-        per_ms_mm = speed_mm_s / 1e3
+        per_ms_mm = speed_mm_s * (1.0 - doubt) / 1e3
         planned_mm = self.start_mm - settings.open_lead_ms * per_ms_mm
         on_mm = planned_mm if here_mm is None else max(planned_mm, here_mm)
-        on_mm = on_mm if self.on_mm is None else self.on_mm
         if self.clear_mm is not None:
-            return Stretch(start_mm=on_mm, end_mm=self.clear_mm)
+            return Stretch(start_mm=on_mm if self.on_mm is None else self.on_mm, end_mm=self.clear_mm)
+        if self.on_mm is not None:
+            on_mm = max(planned_mm, self.on_mm) if doubt else self.on_mm
         off_mm = max(self.end_mm, planned_mm + settings.min_on_ms * per_ms_mm)
         late_mm = (settings.close_lead_ms + settings.firing_jitter_ms) * per_ms_mm
         return Stretch(start_mm=on_mm, end_mm=off_mm + late_mm)
 
 
 def merged_sweeps(
-    tracks: Iterable[Track], settings: GateSettings, speed_mm_s: float, here_mm: float | None
+    tracks: Iterable[Track], settings: GateSettings, speed_mm_s: float, here_mm: float | None, doubt: float = 0.0
 ) -> list[Stretch]:
     """Give the stretches that the gate sweeps, or has swept, for `tracks`: merged where it stays open between."""
     ordered = sorted((one for one in tracks if one.sweeps), key=lambda one: one.start_mm)
     merged: list[Stretch] = []
     window_end_mm = 0.0
     for one in ordered:
-        sweep = one.sweep(settings, speed_mm_s, here_mm)
+        sweep = one.sweep(settings, speed_mm_s, here_mm, doubt)
         near = one.start_mm - window_end_mm < settings.merge_ms / 1e3 * speed_mm_s
         if merged and (near or sweep.start_mm < merged[-1].end_mm):
             last = merged.pop()

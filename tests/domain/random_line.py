@@ -111,7 +111,7 @@ class Line:
     def counts(self, place: float) -> int:
         if self.reset_ns is not None and place >= self.belt.at(self.reset_ns):
             place += 3000.0
-        return (self.count0 + int(place * self.cpm)) % 2**self.belt_settings.encoder_bits
+        return (self.count0 + int(place * self.cpm)) % self.belt_settings.modulus
 
     def put(self, at_ns: int, what: str, thing: Any = None) -> None:
         heapq.heappush(self.heap, (at_ns, next(self.order), what, thing))
@@ -300,7 +300,7 @@ class Line:
             assert order.due_ns is not None and order.off_ns is not None
             return order.due_ns, order.off_ns, key
         seen_ns = self.told.published_ns[key] + round(self.rng.uniform(0, self.settings.publish_ms / 2) * MS)
-        here_mm, modulus = self.belt.at(seen_ns), 2**self.belt_settings.encoder_bits
+        here_mm, modulus = self.belt.at(seen_ns), self.belt_settings.modulus
         base, grains = self.counts(here_mm), int(here_mm * self.cpm)
         start_mm, end_mm = (
             (grains + (edge - base + modulus // 2) % modulus - modulus // 2) / self.cpm

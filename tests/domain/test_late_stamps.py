@@ -1,0 +1,76 @@
+"""Samples are stamped when they arrive: late, in bursts, never early. What the gate does must not show it."""
+
+from __future__ import annotations
+
+import random
+from typing import Literal
+
+import pytest
+
+from bridge.domain.belt import Belt, BeltEvent, BeltSettings
+from bridge.domain.gate_plan import GatePlan
+from bridge.domain.gate_settings import GateSettings
+from bridge.domain.verdict import Disposition
+
+MS = 1_000_000
+T0 = 7_000_000 * MS
+
+
+def arrivals(rng: random.Random, until_ms: int, stalls: float) -> list[tuple[int, int]]:
+    """When samples taken every 10 ms arrive: (taken ms since T0, arrived ns); some are held up by 10 to 40 ms."""
+    found: list[tuple[int, int]] = []
+    arrived = T0
+    for taken_ms in range(0, until_ms, 10):
+        held_ms = rng.expovariate(1.0) + (rng.uniform(10.0, 40.0) if taken_ms > 500 and rng.random() < stalls else 0.0)
+        arrived = max(arrived, T0 + round((taken_ms + held_ms) * MS))
+        found.append((taken_ms, arrived))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_late_stamps_hardly_move_the_belt(seed: int) -> None:
+    rng, belt = random.Random(seed), Belt(BeltSettings(speed_source="encoder"))
+    speed = rng.uniform(100.0, 3000.0)
+    for taken_ms, arrived in arrivals(rng, 3000, 0.03):
+        assert belt.encoder_sample(round(taken_ms * speed / 100), arrived) is BeltEvent.TAKEN
+        if taken_ms > 500:
+            assert belt.position_mm(arrived) == pytest.approx((arrived - T0) / 1e9 * speed, abs=30.0)
+            assert belt.steady_speed_mm_s == pytest.approx(speed, rel=0.1, abs=50.0)
+
+
+def test_braking_is_not_taken_for_late_stamps() -> None:
+    belt, place, speed = Belt(BeltSettings(speed_source="encoder")), 0.0, 1200.0
+    for i in range(80):
+        belt.encoder_sample(round(place * 10), T0 + i * 10 * MS)
+        assert belt.position_mm(T0 + i * 10 * MS) == pytest.approx(place, abs=6.0)
+        speed = max(0.0, speed - (30.0 if i > 30 else 0.0))  # 3 m/s2 to a stop
+        place += speed * 0.01
+    assert belt.speed_mm_s(T0 + 790 * MS) == 0.0
+
+
+@pytest.mark.parametrize("mode", ["plc", "bridge"])
+@pytest.mark.parametrize("seed", range(4))
+def test_180_mm_of_pitch_are_free_of_collateral_by_the_defaults(mode: Literal["plc", "bridge"], seed: int) -> None:
+    rng, belt, parts = random.Random(seed), Belt(BeltSettings(speed_source="encoder")), 80
+    plan = GatePlan(GateSettings(mode=mode), belt)
+    events = [(at_ns, -1, taken_ms) for taken_ms, at_ns in arrivals(rng, 600 + parts * 150, 0.02)]
+    for i in range(parts):
+        trigger_ns = T0 + round((600 + i * 150 + rng.uniform(1.0, 15.0)) * MS)
+        events += [(trigger_ns, 0, i), (trigger_ns + round(rng.uniform(8.0, 60.0) * MS), 1, i)]
+    ordered = 0
+    for now_ns, what, number in sorted(events):
+        if what < 0:
+            assert belt.encoder_sample(number * 12, now_ns) is BeltEvent.TAKEN
+            for revision in plan.revise(now_ns):
+                assert not revision.collateral and not revision.missed, revision
+            plan.prune(now_ns)
+        elif what == 0:
+            placed = belt.place(triggered_ns=now_ns, latched_count=(600 + number * 150) * 12, now_ns=now_ns)
+            plan.expect((1, number), x0_mm=placed.x0_mm, count_at_trigger=placed.count_at_trigger)
+        else:
+            disposition = Disposition.REJECT if rng.random() < 0.3 else Disposition.LET_PASS
+            outcome = plan.order_for((1, number), disposition, now_ns)
+            assert not outcome.order.collateral and not outcome.collateral
+            assert outcome.order.state != "missed"
+            ordered += outcome.order.state == "ordered"
+    assert ordered > 10
