@@ -70,6 +70,7 @@ class GateReports:
         self._note(event, key, reason)
         if event == "ordered":
             self._ordered[key] = result
+            self._condition.ordered()
         else:
             self._ordered.pop(key, None)
             self._condition.count("gate_missed")

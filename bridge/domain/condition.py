@@ -37,7 +37,8 @@ class Condition:
         self._plc = HeartbeatWatch()
         self._plc_silent = True
         self._state = StationState.STARTING
-        self._plc_counts = PlcCounts()
+        self._plc_counts: dict[tuple[str, str], int] = {}
+        self._orders = 0
         self._changes: list[AlarmChange] = []
 
     def changes(self) -> list[AlarmChange]:
@@ -125,16 +126,30 @@ class Condition:
 
     def plc_counted(self, counts: PlcCounts) -> tuple[int, int]:
         """Take the PLC's running counts; gives how many gate firings and confirmations are new."""
-        before = self._plc_counts
-        fired = _grown(before.gate_fired, counts.gate_fired)
-        confirmed = _grown(before.reject_confirm, counts.reject_confirm)
-        self._plc_counts = PlcCounts(
-            gate_fired=before.gate_fired if counts.gate_fired is None else counts.gate_fired,
-            reject_confirm=before.reject_confirm if counts.reject_confirm is None else counts.reject_confirm,
-        )
+        fired = self._grown(counts.origin, "gate_fired", counts.gate_fired)
+        confirmed = self._grown(counts.origin, "reject_confirm", counts.reject_confirm)
         self.count("gate_fired", fired)
         self.count("gate_confirmed", confirmed)
         return fired, confirmed
+
+    def ordered(self) -> None:
+        """Note that an order was given, which a PLC's counts must follow."""
+        self._orders += 1
+
+    def _grown(self, origin: str, name: str, now: int | None) -> int:
+        """Give how far a running u32 count has moved; one that ran back was restarted and counts nothing.
+
+        The first one seen opens the count, for the PLC may have run longer than the bridge, unless it is no more than
+        what the bridge itself can have caused: a PLC that writes only after its first firing must not lose that one.
+        """
+        if now is None:
+            return 0
+        before = self._plc_counts.get((origin, name))
+        self._plc_counts[origin, name] = now
+        if before is None:
+            return now if now <= max(1, self._orders) else 0
+        step = (now - before) % _U32
+        return step if step < _U32 // 2 else 0
 
     @property
     def obstacle(self) -> str:
@@ -207,10 +222,3 @@ class Condition:
         if change is not None:
             self._changes.append(change)
 
-
-def _grown(before: int | None, now: int | None) -> int:
-    """Give how far a running u32 count has moved; the first one seen opens the count, a restart counts nothing."""
-    if before is None or now is None:
-        return 0
-    step = (now - before) % _U32
-    return step if step < _U32 // 2 else 0

@@ -54,8 +54,12 @@ class Inhibit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlcCounts:
-    """Running counts that the PLC keeps, u32: parts seen in the reject bin, and gate operations. None = unchanged."""
+    """Running counts that the PLC keeps, u32: parts seen in the reject bin, and gate operations. None = unchanged.
 
+    Each way in has counts of its own: `origin` is "modbus" or "opcua".
+    """
+
+    origin: str
     reject_confirm: int | None = None
     gate_fired: int | None = None
 

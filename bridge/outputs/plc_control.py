@@ -50,6 +50,7 @@ class ControlInterpreter:
         self._latch_is_new = False
         self._latch_in_use = False
         self._heartbeat_seen = False
+        self._counts_seen: set[str] = set()
         self.trigger = TriggerHandshake()
         self.taken_sequence = 0
 
@@ -103,11 +104,17 @@ class ControlInterpreter:
             messages.append(PlcBeat(value=self._number("heartbeat"), at_ns=now_ns))
         if "inhibit" in changed:
             messages.append(Inhibit(bits=self._number("inhibit")))
-        confirmed = self._number("reject_confirm") if "reject_confirm" in changed else None
-        fired = self._number("gate_fired") if "gate_fired" in changed else None
+        confirmed, fired = (self._told_count(key, written, changed) for key in ("reject_confirm", "gate_fired"))
         if confirmed is not None or fired is not None:
-            messages.append(PlcCounts(reject_confirm=confirmed, gate_fired=fired))
+            messages.append(PlcCounts(origin=self._protocol, reject_confirm=confirmed, gate_fired=fired))
         return messages
+
+    def _told_count(self, key: str, written: Mapping[str, ControlValue], changed: set[str]) -> int | None:
+        """Give a running count that changed; the first one written counts even if it is 0: the next is then new."""
+        if key not in written or (key in self._counts_seen and key not in changed):
+            return None
+        self._counts_seen.add(key)
+        return self._number(key)
 
     def _commands(self, risen: set[str], changed: set[str]) -> list[Inbound]:
         messages: list[Inbound] = []

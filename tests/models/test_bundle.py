@@ -133,6 +133,6 @@ def test_what_ships_is_small() -> None:
 
 def test_licence_and_credit_lie_beside_the_pictures() -> None:
     assert "ShareAlike 4.0" in (PICTURES / "LICENSE").read_text(encoding="utf-8")
-    credits = (PICTURES / "CREDITS.md").read_text(encoding="utf-8")
+    credit = (PICTURES / "CREDITS.md").read_text(encoding="utf-8")
     for needed in ("Schlagenhauf", "BSData", "CC BY-SA 4.0"):
-        assert needed in credits
+        assert needed in credit

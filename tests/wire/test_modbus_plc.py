@@ -68,7 +68,7 @@ async def test_a_whole_block_becomes_messages_once(bench: Bench, plc: RawClient)
         SpeedSample(mm_s=1_200.0, at_ns=now, origin="plc"),
         PlcBeat(value=5, at_ns=now),
         Inhibit(bits=0b101),
-        PlcCounts(reject_confirm=3, gate_fired=4),
+        PlcCounts(origin="modbus", reject_confirm=3, gate_fired=4),
     ]
     bench.posted.clear()
     await put(plc, 0, *block)
