@@ -221,4 +221,3 @@ class Condition:
     def _note(self, change: AlarmChange | None) -> None:
         if change is not None:
             self._changes.append(change)
-

@@ -59,9 +59,7 @@ def present_speed(times_ns: Sequence[int], positions_mm: Sequence[float], grain_
     return 0.0 if still_ns >= STILL_NS and expected >= STILL_COUNTS else speed_mm_s
 
 
-def steady_speed(
-    times_ns: Sequence[int], positions_mm: Sequence[float], since_ns: int | None = None
-) -> float | None:
+def steady_speed(times_ns: Sequence[int], positions_mm: Sequence[float], since_ns: int | None = None) -> float | None:
     """Fit a line to the last 500 ms, or to all since a moment: single late stamps hardly move it.
 
     None with less than 200 ms of samples.

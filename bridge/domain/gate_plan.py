@@ -266,7 +266,6 @@ class GatePlan:
         sweep = track.sweep(self._settings, self._timing.planning_speed_mm_s(), position_mm)
         return not any(other.touches(sweep) for other in waiting)
 
-
     def _in_doubt(self, track: Track, body: Stretch) -> bool:
         """Whether a part let pass may yet prove to have been swept by an order that is not over."""
         if track.state != "passing" or track.order.collateral:
