@@ -180,20 +180,13 @@ async def _build(
     condition = Condition()
     belt = Belt(BeltSettings(**config.belt.model_dump()))
     plan = GatePlan(gate_settings(settings), belt)
-    rules = ReceptionRules(
-        line=line,
-        station=settings.name,
-        trigger_clock=config.mqtt.trigger_clock,
-        transport_ms=config.mqtt.transport_ms,
-        part_length_mm=settings.part_length_mm,
-    )
     ledger = SequenceLedger(journal.recent_triggers(line, settings.name, HISTORY))
     remember(journal.recent_documents(line, settings.name, HISTORY), outputs)
     await _complete_open(journal, settings, line, loaded, outputs)
     station = StationLoop(
         belt=belt,
         plan=plan,
-        reception=Reception(rules=rules, ledger=ledger, belt=belt),
+        reception=Reception(rules=_rules(config, settings), ledger=ledger, belt=belt),
         journey=Journey(
             plan=plan,
             camera=_camera(config, settings),
@@ -217,6 +210,16 @@ async def _build(
     station.activate(loaded)
     door.open(station)
     return Built(settings.name, station, condition, link)
+
+
+def _rules(config: Config, settings: StationSettings) -> ReceptionRules:
+    return ReceptionRules(
+        line=config.line.name,
+        station=settings.name,
+        trigger_clock=config.mqtt.trigger_clock,
+        transport_ms=config.mqtt.transport_ms,
+        part_length_mm=settings.part_length_mm,
+    )
 
 
 def _warn(config: Config, settings: StationSettings, loaded: Loaded, condition: Condition) -> None:

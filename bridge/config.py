@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -18,6 +19,7 @@ from bridge.errors import ConfigError
 
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
 ENV_PREFIX = "LINEGATE_"
+_PLAIN = {"model_type": "a table of keys is needed", "tuple_type": "a list is needed"}
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Millimetres = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -128,6 +130,7 @@ class Models(Section):
     folder: Path = Field(Path("models"), description="folder of your own bundles")
     trusted_keys: Path = Field(Path("keys"), description="folder of public keys whose bundles are accepted")
     require_signature: bool = Field(True, description="refuse bundles that nobody trusted has signed")
+    threads: int = Field(2, ge=1, le=64, description="threads of one inference, at most the cores there are")
 
 
 class Http(Section):
@@ -245,24 +248,34 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Con
         raise ConfigError(f"{path}: can't be read: {exc.strerror}") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path}: not valid TOML: {exc}") from exc
-    _check_environment(os.environ if environment is None else environment)
+    environment = os.environ if environment is None else environment
+    _check_environment(environment)
     try:
         config = Config(**document)
     except ValidationError as exc:
-        raise ConfigError(f"{path}: " + "; ".join(_explain(error) for error in _roots(exc.errors()))) from exc
+        mistakes = "; ".join(_explain(error, environment) for error in _roots(exc.errors()))
+        raise ConfigError(f"{path}: {mistakes}") from exc
     return _resolve(config, path.absolute().parent)
 
 
 def _check_environment(environment: Mapping[str, str]) -> None:
-    """Refuse a misspelt section in a variable's name, which the settings reader would pass over in silence."""
-    sections = [name.upper() for name in Config.model_fields]
+    """Refuse what the settings reader passes over in silence or can't name: an unknown section, a list that is no JSON."""
     for variable in environment:
         if variable.upper().startswith(ENV_PREFIX):
-            section = variable.upper().removeprefix(ENV_PREFIX).split("__")[0]
-            if section not in sections:
-                raise ConfigError(
-                    f"environment variable {variable}: unknown section {section!r}{_nearest(section, sections)}"
-                )
+            place = variable.lower().removeprefix(ENV_PREFIX.lower()).split("__")
+            if place[0] not in Config.model_fields:
+                near = _nearest(place[0].upper(), [name.upper() for name in Config.model_fields])
+                raise ConfigError(f"environment variable {variable}: unknown section {place[0].upper()!r}{near}")
+            kind: Any = Config
+            for key in place:
+                kind = getattr(getattr(kind, "model_fields", {}).get(key), "annotation", None)
+            try:
+                if get_origin(kind) is tuple or hasattr(kind, "model_fields"):
+                    json.loads(environment[variable])
+            except ValueError as exc:
+                shown = f" = {environment[variable]!r}" if get_origin(kind) is tuple else ""
+                allowed = 'allowed is JSON, such as ["a", "b"] for a list'
+                raise ConfigError(f"environment variable {variable}{shown}: {allowed}") from exc
 
 
 def _roots(errors: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -271,15 +284,17 @@ def _roots(errors: list[ErrorDetails]) -> list[ErrorDetails]:
     return [e for e in errors if not any(len(p) > len(e["loc"]) and p[: len(e["loc"])] == e["loc"] for p in places)]
 
 
-def _explain(error: ErrorDetails) -> str:
-    """Put one validation error into a line: key, value, what is allowed."""
+def _explain(error: ErrorDetails, environment: Mapping[str, str]) -> str:
+    """Put one validation error into a line: key, value, the variable it comes from, what is allowed."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"unknown key {key!r}{_nearest(str(error['loc'][-1]), _keys_at(error['loc'][:-1]))}"
-    message = error["msg"].removeprefix("Value error, ")
-    value = error["input"]
+    message = _PLAIN.get(error["type"], error["msg"].removeprefix("Value error, "))
+    value = "..." if key.endswith("password") else error["input"]
     shown = "" if isinstance(value, dict | BaseModel) else f" = {value!r}"
-    return f"{key}{shown}: {message}" if key else message
+    names = [ENV_PREFIX + "__".join(map(str, error["loc"][: n + 1])).upper() for n in range(len(error["loc"]))]
+    source = "".join(f" (from {name})" for name in names if name in environment)
+    return f"{key}{shown}{source}: {message}" if key else message
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
@@ -330,5 +345,6 @@ def _with_password(mqtt: Mqtt) -> Mqtt:
         return mqtt
     try:
         return mqtt.model_copy(update={"password": mqtt.password_file.read_text(encoding="utf-8").strip()})
-    except OSError as exc:
-        raise ConfigError(f"mqtt.password_file = {str(mqtt.password_file)!r}: {exc.strerror}") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "not a text in UTF-8"
+        raise ConfigError(f"mqtt.password_file = {str(mqtt.password_file)!r}: {reason}") from exc

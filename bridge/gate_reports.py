@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from bridge.domain.belt import NS_PER_MS
 from bridge.domain.condition import Condition
+from bridge.domain.confirmation import Confirmations
 from bridge.domain.gate_plan import Revision
 from bridge.domain.gate_track import PartKey
 from bridge.domain.part import Result
 from bridge.ports import Clock, GateEvent, Journal, VerdictOutput
+
+FIRED_EARLY_NS = 50 * NS_PER_MS  # the bridge's idea of the on-command, by samples, against the PLC's own
 
 
 class GateReports:
@@ -32,6 +36,9 @@ class GateReports:
         self._outputs = outputs
         self._clock = clock
         self._ordered: dict[PartKey, Result] = {}
+        self._unfired: dict[PartKey, Result] = {}
+        self._unconfirmed: dict[PartKey, Result] = {}
+        self._confirmations = Confirmations()
 
     def decided(self, result: Result, swept: Sequence[PartKey]) -> None:
         """Tell of a new order, and of the parts let pass that it sweeps or that are swept."""
@@ -57,8 +64,38 @@ class GateReports:
                     self._tell(moved)
 
     def forget(self, key: PartKey) -> None:
-        """Drop a part that is past the gate."""
+        """Drop a part that is past the gate; the bin may still have to confirm it."""
         self._ordered.pop(key, None)
+        self._unfired.pop(key, None)
+        self._confirmations.passed(key, self._clock.now_ns())
+
+    def counted(self, fired: int, confirmed: int) -> None:
+        """Tell of the gate's operations and of the parts in the bin that the PLC has newly counted.
+
+        It counts and does not name: the oldest order whose on-command has come is the one that was fired. Orders that
+        merged share one operation; the later ones are not told.
+        """
+        soon_ns = self._clock.now_ns() + FIRED_EARLY_NS
+        for key in list(self._unfired)[:fired]:
+            due_ns = self._ordered[key].order.due_ns if key in self._ordered else None
+            if due_ns is not None and due_ns <= soon_ns:
+                self._happened("fired", key, self._unfired.pop(key))
+        for key in self._confirmations.confirmed(confirmed):
+            self._happened("confirmed", key, self._unconfirmed.pop(key))
+
+    def watch(self) -> None:
+        """Alarm the rejects that nobody saw in the bin."""
+        for key in self._confirmations.overdue(self._clock.now_ns()):
+            part = self._unconfirmed.pop(key).part
+            if not self._confirmations.in_use:
+                continue
+            self._condition.raise_alarm("REJECT_NOT_CONFIRMED", f"{part.part_id} was not seen in the reject bin")
+            self._note("not confirmed", key, None)
+
+    def _happened(self, event: GateEvent, key: PartKey, result: Result) -> None:
+        for output in self._outputs:
+            output.gate_report(event, result, result.order, None)
+        self._note(event, key, None)
 
     def _tell(self, result: Result, swept: Sequence[PartKey] = ()) -> None:
         order, part = result.order, result.part
@@ -70,9 +107,13 @@ class GateReports:
         self._note(event, key, reason)
         if event == "ordered":
             self._ordered[key] = result
+            self._unfired[key] = self._unconfirmed[key] = result
+            self._confirmations.ordered(key)
             self._condition.ordered()
         else:
-            self._ordered.pop(key, None)
+            for waiting in (self._ordered, self._unfired, self._unconfirmed):
+                waiting.pop(key, None)
+            self._confirmations.given_up(key)
             self._condition.count("gate_missed")
             self._condition.raise_alarm("ORDER_MISSED", f"{part.part_id}: {order.reason}")
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
 
 from bridge.config import Models
 from bridge.domain.recipe import Recipe
@@ -13,6 +17,8 @@ from bridge.inference.model import OnnxModel, OnnxSettings
 from bridge.inference.trust import load_trust
 from bridge.ports import Loaded
 from bridge.recipe_files import build_recipe, name_of_number, read_recipe
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +50,21 @@ class DiskRecipes:
 
     async def load(self, *, name: str | None = None, number: int | None = None) -> Loaded:
         """Load a recipe's model, warm and checked on its golden frames; raises ConfigError, BundleError."""
-        found = self.find(name=name, number=number)
+        found = await asyncio.to_thread(self.find, name=name, number=number)
+        if found.bundle.vouched_by == "unsigned":
+            log.warning("bundle_unsigned", bundle=found.bundle.reference, key="models.require_signature")
         model = await OnnxModel.load(
             OnnxSettings(
                 bundle=found.bundle.path,
                 trusted_keys=self._models.trusted_keys,
                 require_signature=self._models.require_signature,
+                threads=min(self._models.threads, _cores()),
                 reductions=(found.recipe.decode_reduction,),
             )
         )
         return Loaded(recipe=found.recipe, model=model)
+
+
+def _cores() -> int:
+    """Count the cores that this process may use: more threads than that only wait for each other."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -232,8 +232,7 @@ class StationLoop:
 
     def _plc_counts(self, message: messages.PlcCounts) -> None:
         fired, confirmed = self._condition.plc_counted(message)
-        if fired or confirmed:
-            self._log.debug("gate_counts", fired=fired, confirmed=confirmed)
+        self._reports.counted(fired, confirmed)
 
     def _picture_lost(self, message: messages.PictureLost) -> None:
         self._condition.raise_alarm("PICTURE_LOST", message.text)
@@ -314,6 +313,7 @@ class StationLoop:
             self._reports.revised(self._plan.revise(now_ns))
             for key in self._plan.prune(now_ns):
                 self._reports.forget(key)
+            self._reports.watch()
             self._journey.belt_changed()
             self._show_soon()
             await asyncio.sleep(TICK_S)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-GOLDEN_TOLERANCE = 0.02
+GOLDEN_TOLERANCE = 0.05  # INT8 kernels of another processor may round otherwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

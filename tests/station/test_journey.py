@@ -8,7 +8,7 @@ import pytest
 
 from bridge.domain.belt import BeltSettings
 from bridge.domain.gate_settings import GateSettings
-from bridge.domain.messages import Command, EncoderSample, Inhibit, PlcEnable, Refused, Reply, SpeedSample
+from bridge.domain.messages import Command, EncoderSample, Inhibit, PlcCounts, PlcEnable, Refused, Reply, SpeedSample
 from bridge.domain.part import Part
 from bridge.domain.recipe import Policy
 from bridge.domain.verdict import Disposition
@@ -327,3 +327,20 @@ async def test_a_dead_journal_does_not_starve_the_line_and_the_rest_is_acknowled
         await bench.until(lambda: len(bench.acknowledged) == 5)
         bench.journal.healthy = True
         await bench.until(lambda: len(bench.acknowledged) == 15)
+
+
+async def test_the_plc_counts_become_reports_of_the_oldest_order() -> None:
+    async with Bench(bad, gate=GateSettings()) as bench:
+        bench.loop.post(PlcCounts(origin="modbus", gate_fired=0, reject_confirm=0))
+        bench.send(7)
+        await bench.verdicts(1)
+        order = bench.output.outcomes[0].result.order
+        due_ns = order.due_ns
+        assert due_ns is not None
+        await bench.until(lambda: bench.clock.now_ns() >= due_ns)
+        bench.loop.post(PlcCounts(origin="modbus", gate_fired=1))
+        bench.loop.post(PlcCounts(origin="modbus", reject_confirm=1))
+        bench.loop.post(PlcCounts(origin="modbus", reject_confirm=2))
+        assert [event for event, _, _ in bench.output.reports] == ["ordered", "fired", "confirmed"]
+        assert bench.condition.counters.gate_confirmed == 2
+        assert "REJECT_NOT_CONFIRMED" not in bench.output.raised
