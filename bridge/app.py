@@ -287,7 +287,13 @@ def _pictures(config: Config, journal: Journal, doors: Sequence[Doorway]) -> Pic
                 loop.call_soon_threadsafe(door.post, PictureLost(text=text))
 
     return PictureStore(
-        records.pictures, keep=records.keep, every=records.keep_nth, find=journal.picture_of, on_loss=tell
+        records.pictures,
+        keep=records.keep,
+        every=records.keep_nth,
+        find=journal.picture_of,
+        on_loss=tell,
+        max_bytes=records.pictures_max_mb * 1_000_000,
+        max_age_s=records.pictures_max_days * 86_400.0,
     )
 
 

@@ -120,8 +120,10 @@ class Records(Section):
 
     url: str = Field("sqlite:///data/linegate.db", pattern=r"^sqlite:///.+", description="database, by URL")
     pictures: Path = Field(Path("data/pictures"), description="folder of kept pictures")
-    keep: Literal["all", "doubtful", "every_nth"] = Field("doubtful", description="all | doubtful | every_nth")
+    keep: Literal["all", "doubtful", "every_nth"] = Field("all", description="all | doubtful | every_nth")
     keep_nth: int = Field(10, ge=1, description="with every_nth: keep each n-th picture")
+    pictures_max_mb: int = Field(10_000, ge=1, description="the oldest pictures go when they are more than this")
+    pictures_max_days: int = Field(30, ge=1, description="older pictures go")
 
 
 class Models(Section):

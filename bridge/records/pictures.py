@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from bridge.domain.recipe import Keep
 from bridge.domain.verdict import VerdictCode
 from bridge.errors import StartError
 from bridge.ports import Frame
+from bridge.records.retention import Retention
 from bridge.records.schema import utc_text
 
 MOST_WAITING = 256
@@ -39,7 +41,7 @@ class PictureStore:
     `keep` and `every` (the n of `every_nth`, counted by the sequence) hold where a recipe doesn't say. When 256 pictures
     or 128 MB wait, the newest is dropped: `on_loss` gets one line for each picture lost, from any thread. A power cut may
     lose the pictures of the last seconds: they are not synced, so as not to hold up the records. `find` asks the records
-    for the name of one of the last 1,000 pictures (`Journal.picture_of`).
+    for the name of one of the last 1,000 pictures (`Journal.picture_of`). Above `max_bytes` and `max_age_s` the oldest go.
     """
 
     def __init__(
@@ -52,6 +54,8 @@ class PictureStore:
         on_loss: Callable[[str], None] = lambda _text: None,
         most: int = MOST_WAITING,
         write: Callable[[Path, bytes], None] = write_whole,
+        max_bytes: int | None = None,
+        max_age_s: float | None = None,
     ) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -64,6 +68,7 @@ class PictureStore:
         self._on_loss = on_loss
         self._most = most
         self._write = write
+        self._retention = Retention(self._folder, max_bytes=max_bytes, max_age_s=max_age_s)
         self._changed = threading.Condition()
         self._queue: deque[tuple[str, bytes]] = deque()
         self._bytes = 0
@@ -147,6 +152,10 @@ class PictureStore:
         if self._failing:
             self._failing = False
             log.info("pictures_back", folder=str(self._folder))
+        try:
+            self._retention.added(len(data), time.time())
+        except OSError as exc:
+            log.error("old_pictures_stay", folder=str(self._folder), cause=str(exc))
 
     def _lose(self, text: str) -> None:
         with self._changed:
