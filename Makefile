@@ -46,8 +46,9 @@ lint: setup-dev ## ruff, mypy --strict, import-linter
 bench: setup-dev ## ratios to the direct script, into benchmarks/results.md
 	@$(BIN)/python -P -m benchmarks.run $(ARGS)
 
-docs: setup-dev ## the tables of the README and docs/, from the code
+docs: setup-dev ## the README's tables and its picture of the demo, from the code
 	@$(BIN)/python -m tests.docs.write_tables
+	@$(BIN)/python -m tests.docs.draw_demo
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -75,24 +75,30 @@ def decide(scores: Scores, recipe: Recipe) -> Judgement:
     if failed:
         label = max(failed, key=lambda name: scores.by_label[name] - recipe.thresholds[name].reject)
         score, limit = scores.by_label[label], recipe.thresholds[label].reject
-        return _judgement(VerdictCode.FAIL, f"{label} {score:.2f} >= {limit:.2f}", label, labels, scores)
+        return _judgement(VerdictCode.FAIL, _compared(label, score, ">=", limit), label, labels, scores)
     doubtful = [label for label in defects if scores.by_label[label] >= recipe.thresholds[label].doubt]
     if doubtful:
         label = max(doubtful, key=lambda name: scores.by_label[name])
         score, band = scores.by_label[label], recipe.thresholds[label]
-        reason = f"{label} {score:.2f} in the band of doubt {band.doubt:.2f} to {band.reject:.2f}"
+        shown = _compared(label, score, "in the band of doubt", band.doubt)
+        reason = f"{shown} to {band.reject:.2f}"
         return _judgement(VerdictCode.UNCERTAIN, reason, label, labels, scores)
     if recipe.good_labels:
         label = max(recipe.good_labels, key=lambda name: scores.by_label[name])
         score, limit = scores.by_label[label], recipe.thresholds[label].accept
         if score < limit:
-            reason = f"{label} {score:.2f} < {limit:.2f}"
-            return _judgement(VerdictCode.UNCERTAIN, reason, label, labels, scores)
-        return _judgement(VerdictCode.PASS, f"{label} {score:.2f} >= {limit:.2f}", label, labels, scores)
+            return _judgement(VerdictCode.UNCERTAIN, _compared(label, score, "<", limit), label, labels, scores)
+        return _judgement(VerdictCode.PASS, _compared(label, score, ">=", limit), label, labels, scores)
     label = max(defects, key=lambda name: scores.by_label[name])
     score = scores.by_label[label]
-    reason = f"{label} {score:.2f} < {recipe.thresholds[label].doubt:.2f}"
+    reason = _compared(label, score, "<", recipe.thresholds[label].doubt)
     return Judgement(code=VerdictCode.PASS, reason=reason, score=score, regions=scores.regions)
+
+
+def _compared(label: str, score: float, how: str, limit: float) -> str:
+    """Say how a score stands to a limit, with as many digits as it takes to see it."""
+    digits = 2 if limit >= 0.1 and f"{score:.2f}" != f"{limit:.2f}" else 4
+    return f"{label} {score:.{digits}f} {how} {limit:.{digits}f}"
 
 
 def _judgement(code: VerdictCode, reason: str, label: str, labels: list[str], scores: Scores) -> Judgement:

@@ -155,7 +155,7 @@ class PictureStore:
         try:
             self._retention.added(len(data), time.time())
         except OSError as exc:
-            log.error("old_pictures_stay", folder=str(self._folder), cause=str(exc))
+            log.warning("old_pictures_stay", folder=str(self._folder), cause=str(exc))
 
     def _lose(self, text: str) -> None:
         with self._changed:

@@ -57,10 +57,11 @@ async def _run(folder: Path, options: DemoOptions, ports: Mapping[str, int]) -> 
     for name, port in ports.items():
         if port != DEFAULT_PORTS[name]:
             console.print(f"port {DEFAULT_PORTS[name]} ({name}) is busy: taking {port}")
-    live = options.live_view and console.is_terminal
+    live = options.live_view and console.is_terminal and not console.is_dumb_terminal
     session = Session(folder=folder, options=options, ports=ports, say=_nothing if live else _plain)
     stop, broken_off = asyncio.Event(), asyncio.Event()
-    console.print(f"starting broker, bridge, conveyor and PLC; logs in {folder / 'logs'}")
+    logs = f"{folder / 'logs'}" + ("" if options.keep is not None else " until the end (--keep FOLDER keeps them)")
+    console.print(f"starting broker, bridge, conveyor and PLC; logs in {logs}", soft_wrap=True, markup=False)
     with _interrupts(stop, broken_off):
         try:
             await _until(session, stop, broken_off, console if live else None)

@@ -53,7 +53,7 @@ class Board:
         if kind == "belt" and "mm" in event:
             self._belt, self.speed_mm_s = (event["at_ns"], event["mm"]), event["mm_s"]
         elif kind == "belt":
-            return self._note(f"belt {event['text']}")
+            return self.note(f"belt {event['text']}")
         elif kind == "at_eye":
             return self._at_eye(event)
         elif kind in FATES:
@@ -69,11 +69,15 @@ class Board:
         elif kind == "fired" and event["error_ms"] is not None:
             self.errors_mm.append(abs(event["error_ms"]) * event["mm_s"] / 1e3)
         elif kind == "decision" and event["by"] == "release":
-            return self._note(f"part {event['sequence']}: positive release, {event['reason']}")
-        elif kind == "stop_request" and event["on"]:
-            return self._note("the bridge asks to stop the line (StopRequest)")
+            return self.note(f"part {event['sequence']}: positive release, {event['reason']}")
+        elif kind == "stop_request":
+            return self.note(
+                "the bridge asks to stop the line (StopRequest)"
+                if event["on"]
+                else "the bridge no longer asks to stop the line"
+            )
         elif kind == "said":
-            return self._note(f"{child}: {event['text']}")
+            return self.note(f"{child}: {event['text']}")
         return None
 
     def hear(self, verdict: Mapping[str, Any]) -> str:
@@ -87,7 +91,7 @@ class Board:
         if (part := self.parts.get(sequence)) is not None:
             part.verdict = name
         took = "" if total_ms is None else f"{total_ms:.1f} ms"
-        return f"part {verdict['part_id']:<10} {name:<9} {verdict['disposition']:<8} {verdict['reason']}  {took}"
+        return f"part {verdict['part_id']:<10} {name:<9} {verdict['disposition']:<8} {took:>9}  {verdict['reason']}"
 
     def _at_eye(self, event: Mapping[str, Any]) -> str | None:
         sequence = event["sequence"]
@@ -98,11 +102,12 @@ class Board:
         if event["copies"] > 0:
             self.told.add(sequence)
         if event["copies"] == 0:
-            return self._note(f"part {sequence}: its trigger is lost")
+            return self.note(f"part {sequence}: its trigger is lost")
         if event["copies"] > 1:
-            return self._note(f"part {sequence}: its trigger is published {event['copies']} times")
+            return self.note(f"part {sequence}: its trigger is published {event['copies']} times")
         return None
 
-    def _note(self, text: str) -> str:
+    def note(self, text: str) -> str:
+        """Keep a line that people should see; gives it back."""
         self.notes.append(text)
         return text

@@ -60,7 +60,7 @@ class Session:
         try:
             await asyncio.wait({ended, stopped, finished}, return_when=asyncio.FIRST_COMPLETED)
             if not finished.done() and not ended.done():
-                self._say("no more parts are laid; those on the belt go on to the gate")
+                self._say(self.board.note("no more parts are laid; those on the belt go on to the gate"))
                 self._conveyor.tell("stop")
                 await asyncio.wait({ended, finished}, timeout=60.0, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():

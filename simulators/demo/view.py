@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -10,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from simulators.demo.board import Board, OnBelt
+from simulators.demo.board import FATES, Board
 from simulators.line.geometry import Geometry
 from simulators.reconcile import percentiles
 
@@ -22,11 +24,13 @@ AHEAD_MM = 320.0
 def draw(board: Board, *, now_ns: int, width: int) -> RenderableType:
     """Draw the whole view, `width` columns wide."""
     goal = "" if board.goal is None else f" of {board.goal}"
-    title = f"Linegate demo: part {board.seen}{goal}, belt {board.speed_mm_s:.0f} mm/s"
-    return Panel(Group(_belt(board, now_ns, width - 4), _figures(board), _lately(board), *_notes(board)), title=title)
+    news = f"part {board.seen}{goal}, belt {board.speed_mm_s:.0f} mm/s" if board.seen else "starting, no part yet"
+    inside = Group(_belt(board, now_ns, width - 4), _figures(board), _lately(board), *_notes(board))
+    return Panel(inside, title=f"Linegate demo: {news}")
 
 
 def _belt(board: Board, now_ns: int, width: int) -> Text:
+    """Draw eye and gate over the belt with its parts; a part bears its verdict's first letter once it has one."""
     geometry = Geometry()
     span = BEHIND_MM + geometry.gate_distance_mm + AHEAD_MM
     scale = width / span
@@ -39,48 +43,55 @@ def _belt(board: Board, now_ns: int, width: int) -> Text:
         for offset, letter in enumerate(word):
             if 0 <= column(x_mm) + offset < width:
                 marks[column(x_mm) + offset] = letter
-    belt = Text("─" * width, style="dim")
-    cells: list[tuple[int, int, OnBelt]] = []
+    cells = [("─", "dim")] * width
     position_mm = board.belt_mm(now_ns)
     for part in board.parts.values():
         front_mm = position_mm - part.front_mm
         if part.fate == "binned" and front_mm > geometry.gate_distance_mm + geometry.part_length_mm:
             continue
-        cells.append((column(front_mm - geometry.part_length_mm), column(front_mm), part))
-    letters, styles = ["─"] * width, ["dim"] * width
-    for start, end, part in cells:
+        start, end = column(front_mm - geometry.part_length_mm), column(front_mm)
+        style = COLOURS.get(part.verdict or "", "white")
         for place in range(max(0, start), min(width, end)):
-            letters[place] = "█"
-            styles[place] = COLOURS.get(part.verdict or "", "white")
-    belt = Text()
-    for letter, style in zip(letters, styles, strict=True):
-        belt.append(letter, style=style)
-    return Text("\n").join([Text("".join(marks), style="bold"), belt, Text("")])
+            cells[place] = ("█", style)
+        if part.verdict is not None and 0 <= (middle := (start + end) // 2) < width:
+            cells[middle] = (part.verdict[0], f"bold reverse {style}")
+    runs = (("".join(letter for letter, _ in run), style) for style, run in groupby(cells, key=itemgetter(1)))
+    return Text("\n").join([Text("".join(marks), style="bold"), Text.assemble(*runs), Text("")])
 
 
-def _figures(board: Board) -> Text:
+def _figures(board: Board) -> Table:
+    """Show each figure under its name, and in words that there is none yet."""
     latency, error = percentiles(board.latencies_ms), percentiles(board.errors_mm)
-    counts = "  ".join(f"{name} {board.verdicts[name]}" for name in COLOURS if board.verdicts[name])
-    return Text(
-        f"{counts or 'no verdict yet'}\n"
-        f"bridge p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms   "
-        f"firing error p50 {error['p50']:.1f} mm, max {error['max']:.1f} mm   "
-        f"binned {board.fates['binned']}, passed {board.fates['passed']}, swept {board.fates['swept']}"
-    )
+    verdicts = "  ".join(f"{name} {board.verdicts[name]}" for name in COLOURS if board.verdicts[name])
+    fates = ", ".join(f"{fate} {board.fates[fate]}" for fate in FATES)
+    took = f"p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms" if board.latencies_ms else ""
+    missed_by = f"p50 {error['p50']:.1f} mm, max {error['max']:.1f} mm" if board.errors_mm else ""
+    table = Table.grid(padding=(0, 2))
+    for name, value, none in (
+        ("verdicts", verdicts, "none yet"),
+        ("trigger to verdict", took, "none yet"),
+        ("parts at the gate", fates if board.fates else "", "none yet"),
+        ("firing error", missed_by, "not fired yet"),
+    ):
+        table.add_row(Text(name, no_wrap=True, style="bold"), value or Text(none, style="dim"))
+    return table
 
 
 def _lately(board: Board) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("part", "verdict", "gate is told", "reason", "ms"):
-        table.add_column(heading, justify="right" if heading == "ms" else "left", no_wrap=True)
+    """List the last verdicts, newest first; only the reason is cut where the terminal is narrow."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading, min_width in (("part", 8), ("verdict", 9), ("gate is told", 12)):
+        table.add_column(heading, min_width=min_width, no_wrap=True)
+    table.add_column("ms", min_width=6, justify="right", no_wrap=True)
+    table.add_column("reason")
     for verdict in reversed(board.lately):
         name, total_ms = str(verdict["verdict"]), (verdict.get("timing_ms") or {}).get("total")
         table.add_row(
-            str(verdict["part_id"]),
+            Text(str(verdict["part_id"])),
             Text(name, style=COLOURS.get(name, "")),
-            str(verdict["disposition"]),
-            str(verdict["reason"]),
+            Text(str(verdict["disposition"])),
             "" if total_ms is None else f"{total_ms:.1f}",
+            Text(str(verdict["reason"]), no_wrap=True, overflow="ellipsis"),
         )
     return table
 

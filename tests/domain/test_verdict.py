@@ -106,3 +106,18 @@ def test_by_default_whatever_is_not_pass_is_rejected() -> None:
     for code in VerdictCode:
         if code > VerdictCode.PASS:
             assert disposition_for(code, recipe()) is Disposition.REJECT
+
+
+@pytest.mark.parametrize(
+    ("score", "doubt", "reason"),
+    [
+        (0.93, 0.3, "crack 0.93 >= 0.50"),
+        (0.497, 0.496, "crack 0.4970 in the band of doubt 0.4960 to 0.50"),
+        (0.004, 0.01, "crack 0.0040 < 0.0100"),
+        (0.2, 0.3, "crack 0.20 < 0.30"),
+    ],
+)
+def test_a_reason_shows_the_digits_that_made_the_difference(score: float, doubt: float, reason: str) -> None:
+    limits = {"crack": Threshold(reject=0.5, doubt=doubt)}
+    one = Recipe(name="one", number=1, revision=1, bundle="surface", labels=("crack",), thresholds=limits)
+    assert decide(Scores(by_label={"crack": score}), one).reason == reason
