@@ -93,6 +93,12 @@ class Board:
         took = "" if total_ms is None else f"{total_ms:.1f} ms"
         return f"part {verdict['part_id']:<10} {name:<9} {verdict['disposition']:<8} {took:>9}  {verdict['reason']}"
 
+    def alarm(self, alarm: Mapping[str, Any]) -> str | None:
+        """Take one alarm document from MQTT; gives it as a line once the line runs: before, everything is starting."""
+        if not self.seen:
+            return None
+        return self.note(f"alarm {alarm['name']} {alarm['state']}: {alarm['text']}")
+
     def _at_eye(self, event: Mapping[str, Any]) -> str | None:
         sequence = event["sequence"]
         self.seen += 1

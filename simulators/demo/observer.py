@@ -17,11 +17,13 @@ TOPICS = ("verdict", "gate", "alarm", "status")
 
 
 class Observer:
-    """Subscribe to a station's outputs and keep what they say; `on_verdict` is called on the loop."""
+    """Subscribe to a station's outputs and keep what they say; `on_heard` is called on the loop, by topic."""
 
-    def __init__(self, *, host: str, port: int, base: str, on_verdict: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(
+        self, *, host: str, port: int, base: str, on_heard: Mapping[str, Callable[[Mapping[str, Any]], None]]
+    ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._base, self._on_verdict = base, on_verdict
+        self._base, self._on_heard = base, on_heard
         self._heard: dict[str, list[Mapping[str, Any]]] = {topic: [] for topic in TOPICS}
         self._subscribed = asyncio.Event()
         self._client = Client(CallbackAPIVersion.VERSION2, client_id="linegate-demo-observer", protocol=MQTTv5)
@@ -67,5 +69,5 @@ class Observer:
     def _keep(self, topic: str, payload: bytes) -> None:
         document = json.loads(payload)
         self._heard[topic].append(document)
-        if topic == "verdict":
-            self._on_verdict(document)
+        if (tell := self._on_heard.get(topic)) is not None:
+            tell(document)

@@ -114,7 +114,10 @@ class Session:
         await self._conveyor.seen("ready", within_s=15)
         await self._plc.start()
         self._observer = Observer(
-            host=HOST, port=self._ports["mqtt"], base="linegate/line1/station1", on_verdict=self._hear
+            host=HOST,
+            port=self._ports["mqtt"],
+            base="linegate/line1/station1",
+            on_heard={"verdict": self._hear, "alarm": self._alarm},
         )
         try:
             await self._observer.start()
@@ -166,6 +169,10 @@ class Session:
 
     def _hear(self, verdict: Mapping[str, Any]) -> None:
         self._say(self.board.hear(verdict))
+
+    def _alarm(self, alarm: Mapping[str, Any]) -> None:
+        if (line := self.board.alarm(alarm)) is not None:
+            self._say(line)
 
     def _conveyor_arguments(self, good: Iterable[str]) -> list[str]:
         options, ports = self._options, self._ports
