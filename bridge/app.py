@@ -14,25 +14,23 @@ from pathlib import Path
 import structlog
 
 from bridge import __version__
+from bridge.adapters import camera_of, mqtt_link, picture_store, plc_servers
 from bridge.config import Config, StationSettings
 from bridge.domain.belt import Belt, BeltSettings
 from bridge.domain.condition import Condition
 from bridge.domain.gate_plan import GatePlan
-from bridge.domain.messages import Inbound, PictureLost
+from bridge.domain.messages import Inbound
 from bridge.domain.reception import Reception, ReceptionRules
 from bridge.domain.sequence import SequenceLedger
 from bridge.domain.status import StationStatus
 from bridge.errors import BundleError, StartError
 from bridge.gate_reports import GateReports
-from bridge.inputs.cameras.folder import FolderCamera
-from bridge.inputs.cameras.inline import InlineCamera
 from bridge.inputs.mqtt import MqttLink
-from bridge.inputs.mqtt_client import Broker
 from bridge.line_report import gate_settings
 from bridge.monitoring.http import HttpServer
+from bridge.monitoring.metrics import LinkCounts
 from bridge.outputs.mqtt import MqttVerdictOutput
-from bridge.outputs.plc_servers import ModbusSettings, OpcUaSettings, PlcServers, PlcStation
-from bridge.ports import Camera, Loaded, VerdictOutput
+from bridge.ports import Loaded, VerdictOutput
 from bridge.recipe_book import DiskRecipes
 from bridge.records.journal import Journal
 from bridge.records.pictures import PictureStore
@@ -110,14 +108,18 @@ async def run_bridge(config: Config, recipes: Path) -> None:
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
     book = DiskRecipes(folder=recipes, models=config.models)
     async with AsyncExitStack() as stack:
-        models = [await _load(book, station) for station in config.stations]
+        models: list[Loaded] = []
+        for station in config.stations:
+            models.append(await _load(book, station))
+            # A worker that is still in native code when the interpreter ends would abort the process.
+            stack.push_async_callback(models[-1].model.close)
         journal = Journal(config.records.url)
         stack.push_async_callback(journal.close)
         doors = [Doorway() for _ in config.stations]
-        servers = _plc_servers(config, doors)
+        servers = plc_servers(config, doors)
         stack.push_async_callback(servers.stop)
         await servers.start()
-        pictures = _pictures(config, journal, doors)
+        pictures = picture_store(config, journal, doors)
         stack.callback(pictures.close)
         stations = [
             await _build(
@@ -175,7 +177,7 @@ async def _build(
 ) -> Built:
     """Join one station to its adapters, and complete what an earlier run left open."""
     line, clock = config.line.name, SystemClock()
-    link = _link(config, settings, door)
+    link = mqtt_link(config, settings, door)
     outputs: list[VerdictOutput] = [output, MqttVerdictOutput(link)]
     condition = Condition()
     belt = Belt(BeltSettings(**config.belt.model_dump()))
@@ -189,7 +191,7 @@ async def _build(
         reception=Reception(rules=_rules(config, settings), ledger=ledger, belt=belt),
         journey=Journey(
             plan=plan,
-            camera=_camera(config, settings),
+            camera=camera_of(config, settings),
             journal=journal,
             pictures=pictures,
             outputs=outputs,
@@ -250,86 +252,17 @@ async def _complete_open(
             output.publish(done.outcome)
 
 
-def _link(config: Config, settings: StationSettings, door: Doorway) -> MqttLink:
-    mqtt = config.mqtt
-    return MqttLink(
-        line=config.line.name,
-        station=settings.name,
-        broker=Broker(
-            host=mqtt.host,
-            port=mqtt.port,
-            username=mqtt.username or None,
-            password=mqtt.password or None,
-            tls_ca=mqtt.tls_ca,
-            tls_cert=mqtt.tls_cert,
-            tls_key=mqtt.tls_key,
-        ),
-        inbox=door,
-        root=mqtt.root,
-        max_payload_bytes=mqtt.max_payload_bytes,
-    )
-
-
-def _camera(config: Config, settings: StationSettings) -> Camera:
-    limit = config.mqtt.max_payload_bytes
-    if settings.camera.kind == "folder" and settings.camera.folder is not None:
-        return FolderCamera(folder=settings.camera.folder, image_folder=settings.image_folder, max_bytes=limit)
-    return InlineCamera(image_folder=settings.image_folder, max_bytes=limit)
-
-
-def _pictures(config: Config, journal: Journal, doors: Sequence[Doorway]) -> PictureStore:
-    """Keep pictures; the store's own thread tells of a loss, and the station that lost one raises the alarm."""
-    loop, records = asyncio.get_running_loop(), config.records
-
-    def tell(text: str) -> None:
-        for station, door in zip(config.stations, doors, strict=True):
-            if f"{config.line.name}/{station.name}/" in text:
-                loop.call_soon_threadsafe(door.post, PictureLost(text=text))
-
-    return PictureStore(
-        records.pictures,
-        keep=records.keep,
-        every=records.keep_nth,
-        find=journal.picture_of,
-        on_loss=tell,
-        max_bytes=records.pictures_max_mb * 1_000_000,
-        max_age_s=records.pictures_max_days * 86_400.0,
-    )
-
-
-def _plc_servers(config: Config, doors: Sequence[Doorway]) -> PlcServers:
-    modbus, opcua = config.modbus, config.opcua
-    return PlcServers(
-        [
-            PlcStation(
-                name=station.name,
-                inbox=door,
-                open_lead_ms=station.open_lead_ms,
-                close_lead_ms=station.close_lead_ms,
-            )
-            for station, door in zip(config.stations, doors, strict=True)
-        ],
-        line=config.line.name,
-        modbus=ModbusSettings(
-            host=modbus.host,
-            port=modbus.port,
-            allow=modbus.allow,
-            max_connections=modbus.max_connections,
-            mirror=modbus.mirror,
-        )
-        if modbus.enabled
-        else None,
-        opcua=OpcUaSettings(endpoint=opcua.endpoint, anonymous=opcua.anonymous) if opcua.enabled else None,
-        word_order=modbus.word_order,
-        result_ack=modbus.result_ack,
-    )
-
-
 def _http(config: Config, stations: Sequence[Built], journal: Journal, pictures: PictureStore) -> HttpServer:
     """Serve health: the answers are read by its threads, and only read."""
 
     def statuses() -> Mapping[tuple[str, str], StationStatus]:
         return {(config.line.name, each.name): each.loop.shown for each in stations if each.loop.shown is not None}
+
+    def links() -> Mapping[tuple[str, str], LinkCounts]:
+        return {
+            (config.line.name, each.name): LinkCounts(dead_letters=each.link.dead_letters, dropped=each.link.dropped)
+            for each in stations
+        }
 
     def not_ready() -> list[str]:
         reasons = [f"{each.name}: {reason}" for each in stations for reason in each.condition.not_ready]
@@ -341,6 +274,7 @@ def _http(config: Config, stations: Sequence[Built], journal: Journal, pictures:
         alive=lambda: all(each.loop.alive for each in stations),
         not_ready=not_ready,
         stations=statuses,
+        links=links,
         picture=pictures.path_for,
         version=__version__,
     )

@@ -16,8 +16,10 @@ from typing import Annotated
 import structlog
 import typer
 
+from bridge import __version__
 from bridge.app import check_line, run_bridge
-from bridge.config import Config, load_config
+from bridge.config import Config
+from bridge.config_file import load_config
 from bridge.errors import BridgeError, ConfigError
 from bridge.line_report import describe_line
 from bridge.outputs.tag_list import TagFormat, render_tags
@@ -68,6 +70,21 @@ def _innermost(exc: BaseException) -> str:
     return (
         f"internal fault: {type(exc).__name__}: {exc} (at {Path(place.filename).name}:{place.lineno}); please report it"
     )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"linegate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """From a camera trigger to a PLC's reject gate. Not a safety device."""
 
 
 @app.command()

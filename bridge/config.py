@@ -1,25 +1,16 @@
-"""Typed settings: a TOML file, then the environment over it. Every mistake is found before the line starts."""
+"""Typed settings: every key with its type, default and range; `config_file` reads them."""
 
 from __future__ import annotations
 
-import difflib
-import json
-import os
-import tomllib
-from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_origin
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
-
-from bridge.errors import ConfigError
 
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
 ENV_PREFIX = "LINEGATE_"
-_PLAIN = {"model_type": "a table of keys is needed", "tuple_type": "a list is needed"}
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Millimetres = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -234,119 +225,3 @@ class Config(BaseSettings):
         if len(set(names)) != len(names):
             raise ValueError(f"stations: the names {names} are not all different")
         return self
-
-
-def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Config:
-    """Read `path` and the environment over it; relative paths in the file count from the file's folder.
-
-    Raises ConfigError naming the key, the value, what is allowed and, for an unknown key, the nearest known one.
-    """
-    try:
-        with path.open("rb") as file:
-            document = tomllib.load(file)
-    except FileNotFoundError as exc:
-        raise ConfigError(f"{path}: no such file; `linegate init` writes one, or name another with --config") from exc
-    except OSError as exc:
-        raise ConfigError(f"{path}: can't be read: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path}: not valid TOML: {exc}") from exc
-    environment = os.environ if environment is None else environment
-    _check_environment(environment)
-    try:
-        config = Config(**document)
-    except ValidationError as exc:
-        mistakes = "; ".join(_explain(error, environment) for error in _roots(exc.errors()))
-        raise ConfigError(f"{path}: {mistakes}") from exc
-    return _resolve(config, path.absolute().parent)
-
-
-def _check_environment(environment: Mapping[str, str]) -> None:
-    """Refuse what the settings reader passes over in silence or can't name: an unknown section, a list that is no JSON."""
-    for variable in environment:
-        if variable.upper().startswith(ENV_PREFIX):
-            place = variable.lower().removeprefix(ENV_PREFIX.lower()).split("__")
-            if place[0] not in Config.model_fields:
-                near = _nearest(place[0].upper(), [name.upper() for name in Config.model_fields])
-                raise ConfigError(f"environment variable {variable}: unknown section {place[0].upper()!r}{near}")
-            kind: Any = Config
-            for key in place:
-                kind = getattr(getattr(kind, "model_fields", {}).get(key), "annotation", None)
-            try:
-                if get_origin(kind) is tuple or hasattr(kind, "model_fields"):
-                    json.loads(environment[variable])
-            except ValueError as exc:
-                shown = f" = {environment[variable]!r}" if get_origin(kind) is tuple else ""
-                allowed = 'allowed is JSON, such as ["a", "b"] for a list'
-                raise ConfigError(f"environment variable {variable}{shown}: {allowed}") from exc
-
-
-def _roots(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Leave out what only follows from another error: a list counted as short because its item is wrong."""
-    places = [error["loc"] for error in errors]
-    return [e for e in errors if not any(len(p) > len(e["loc"]) and p[: len(e["loc"])] == e["loc"] for p in places)]
-
-
-def _explain(error: ErrorDetails, environment: Mapping[str, str]) -> str:
-    """Put one validation error into a line: key, value, the variable it comes from, what is allowed."""
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{_nearest(str(error['loc'][-1]), _keys_at(error['loc'][:-1]))}"
-    message = _PLAIN.get(error["type"], error["msg"].removeprefix("Value error, "))
-    value = "..." if key.endswith("password") else error["input"]
-    shown = "" if isinstance(value, dict | BaseModel) else f" = {value!r}"
-    names = [ENV_PREFIX + "__".join(map(str, error["loc"][: n + 1])).upper() for n in range(len(error["loc"]))]
-    source = "".join(f" (from {name})" for name in names if name in environment)
-    return f"{key}{shown}{source}: {message}" if key else message
-
-
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    model: Any = Config
-    for part in location:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        model = StationSettings if part == "stations" else annotation
-    return list(model.model_fields)
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; the nearest known one is {close[0]!r}" if close else f"; known are {', '.join(known)}"
-
-
-def _resolve(config: Config, base: Path) -> Config:
-    """Make every relative path absolute from the configuration's folder."""
-
-    def paths(section: Section) -> dict[str, Any]:
-        update: dict[str, Any] = {}
-        for name in type(section).model_fields:
-            value = getattr(section, name)
-            if isinstance(value, Path):
-                update[name] = base / value
-            elif isinstance(value, Section):
-                update[name] = value.model_copy(update=paths(value))
-        return update
-
-    records = config.records.model_copy(update=paths(config.records) | {"url": _sqlite_url(config.records.url, base)})
-    return config.model_copy(
-        update={
-            "mqtt": _with_password(config.mqtt.model_copy(update=paths(config.mqtt))),
-            "records": records,
-            "models": config.models.model_copy(update=paths(config.models)),
-            "stations": tuple(station.model_copy(update=paths(station)) for station in config.stations),
-        }
-    )
-
-
-def _sqlite_url(url: str, base: Path) -> str:
-    return f"sqlite:///{base / url.removeprefix('sqlite:///')}"
-
-
-def _with_password(mqtt: Mqtt) -> Mqtt:
-    if mqtt.password_file is None:
-        return mqtt
-    try:
-        return mqtt.model_copy(update={"password": mqtt.password_file.read_text(encoding="utf-8").strip()})
-    except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else "not a text in UTF-8"
-        raise ConfigError(f"mqtt.password_file = {str(mqtt.password_file)!r}: {reason}") from exc

@@ -28,14 +28,15 @@ def write_project(folder: Path) -> list[Path]:
         folder / "recipes" / "ball-screw.toml": recipe.read_text(encoding="utf-8"),
     }
     for path in texts:
-        if path.exists():
+        if path.exists() or path.is_symlink():
             raise ConfigError(
                 f"{path}: exists already and is not overwritten; choose another folder or remove it first"
             )
     for path, text in texts.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
         except OSError as exc:
             raise ConfigError(f"{path}: can't be written: {exc.strerror}") from exc
     return list(texts)

@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from bridge.errors import StartError
-from bridge.monitoring.metrics import StationStatuses, render
+from bridge.monitoring.metrics import StationLinks, StationStatuses, render
 
 NAME = r"[A-Za-z][A-Za-z0-9_-]{0,31}"
 PICTURE = re.compile(rf"/pictures/({NAME})/({NAME})/(0|[1-9][0-9]{{0,9}})", re.ASCII)
@@ -191,6 +191,7 @@ class HttpServer:
         alive: Callable[[], bool],
         not_ready: Callable[[], Sequence[str]],
         stations: StationStatuses,
+        links: StationLinks = dict,
         picture: Callable[[str, str, int], Path | None],
         version: str,
         most: int = 8,
@@ -200,7 +201,7 @@ class HttpServer:
     ) -> None:
         self._address = (host, port)
         self._pages = Pages(
-            alive=alive, not_ready=not_ready, metrics=render(stations, version=version), picture=picture
+            alive=alive, not_ready=not_ready, metrics=render(stations, links, version=version), picture=picture
         )
         self._limits = {"timeout_s": timeout_s, "longest_s": longest_s}
         self._most = most

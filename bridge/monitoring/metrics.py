@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -10,6 +11,16 @@ from prometheus_client.registry import Collector
 
 from bridge.domain.status import StationState, StationStatus
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkCounts:
+    """What a station's MQTT link has refused, and what it could not send while the broker was away."""
+
+    dead_letters: int
+    dropped: int
+
+
+StationLinks = Callable[[], Mapping[tuple[str, str], LinkCounts]]
 StationStatuses = Callable[[], Mapping[tuple[str, str], StationStatus]]
 
 LABELS = ("line", "station")
@@ -37,8 +48,9 @@ FLAGS = (
 class StationMetrics(Collector):
     """Reads every station's status at the scrape; a reset of the counters looks like a restart to Prometheus."""
 
-    def __init__(self, stations: StationStatuses, *, version: str) -> None:
+    def __init__(self, stations: StationStatuses, links: StationLinks, *, version: str) -> None:
         self._stations = stations
+        self._links = links
         self._version = version
 
     def collect(self) -> Iterator[Metric]:
@@ -52,15 +64,24 @@ class StationMetrics(Collector):
             for key, status in stations.items():
                 family.add_metric(key, getattr(status.counters, counter))
             yield family
+        yield from self._link_counters()
         yield _verdicts(stations)
         yield from _gauges(stations)
         yield _states(stations)
 
+    def _link_counters(self) -> Iterator[Metric]:
+        refused = CounterMetricFamily("linegate_dead_letters", "Messages refused to the dead letters.", labels=LABELS)
+        dropped = CounterMetricFamily("linegate_mqtt_dropped", "Messages that no broker was there for.", labels=LABELS)
+        for key, link in self._links().items():
+            refused.add_metric(key, link.dead_letters)
+            dropped.add_metric(key, link.dropped)
+        yield from (refused, dropped)
 
-def render(stations: StationStatuses, *, version: str) -> Callable[[], bytes]:
+
+def render(stations: StationStatuses, links: StationLinks = dict, *, version: str) -> Callable[[], bytes]:
     """Give a function that writes the exposition text: the stations' metrics and those of this process."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(StationMetrics(stations, version=version))
+    registry.register(StationMetrics(stations, links, version=version))
     ProcessCollector(registry=registry)
     return lambda: generate_latest(registry)
 

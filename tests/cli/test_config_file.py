@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config import load_config
+from bridge.config_file import load_config
 from bridge.errors import ConfigError
 from bridge.setup_files import render_config
 

@@ -1,0 +1,95 @@
+"""Each adapter made from its section of the configuration."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from bridge.config import Config, StationSettings
+from bridge.domain.messages import PictureLost
+from bridge.inputs.cameras.folder import FolderCamera
+from bridge.inputs.cameras.inline import InlineCamera
+from bridge.inputs.mqtt import MqttLink
+from bridge.inputs.mqtt_client import Broker
+from bridge.outputs.plc_servers import ModbusSettings, OpcUaSettings, PlcServers, PlcStation
+from bridge.ports import Camera, Inbox
+from bridge.records.journal import Journal
+from bridge.records.pictures import PictureStore
+
+
+def mqtt_link(config: Config, settings: StationSettings, door: Inbox) -> MqttLink:
+    """Make a station's link to the broker."""
+    mqtt = config.mqtt
+    return MqttLink(
+        line=config.line.name,
+        station=settings.name,
+        broker=Broker(
+            host=mqtt.host,
+            port=mqtt.port,
+            username=mqtt.username or None,
+            password=mqtt.password or None,
+            tls_ca=mqtt.tls_ca,
+            tls_cert=mqtt.tls_cert,
+            tls_key=mqtt.tls_key,
+        ),
+        inbox=door,
+        root=mqtt.root,
+        max_payload_bytes=mqtt.max_payload_bytes,
+    )
+
+
+def camera_of(config: Config, settings: StationSettings) -> Camera:
+    """Make a station's camera."""
+    limit = config.mqtt.max_payload_bytes
+    if settings.camera.kind == "folder" and settings.camera.folder is not None:
+        return FolderCamera(folder=settings.camera.folder, image_folder=settings.image_folder, max_bytes=limit)
+    return InlineCamera(image_folder=settings.image_folder, max_bytes=limit)
+
+
+def picture_store(config: Config, journal: Journal, doors: Sequence[Inbox]) -> PictureStore:
+    """Keep pictures; the store's own thread tells of a loss, and the station that lost one raises the alarm."""
+    loop, records = asyncio.get_running_loop(), config.records
+
+    def tell(text: str) -> None:
+        for station, door in zip(config.stations, doors, strict=True):
+            if f"{config.line.name}/{station.name}/" in text:
+                loop.call_soon_threadsafe(door.post, PictureLost(text=text))
+
+    return PictureStore(
+        records.pictures,
+        keep=records.keep,
+        every=records.keep_nth,
+        find=journal.picture_of,
+        on_loss=tell,
+        max_bytes=records.pictures_max_mb * 1_000_000,
+        max_age_s=records.pictures_max_days * 86_400.0,
+    )
+
+
+def plc_servers(config: Config, doors: Sequence[Inbox]) -> PlcServers:
+    """Make the servers that PLCs read."""
+    modbus, opcua = config.modbus, config.opcua
+    return PlcServers(
+        [
+            PlcStation(
+                name=station.name,
+                inbox=door,
+                open_lead_ms=station.open_lead_ms,
+                close_lead_ms=station.close_lead_ms,
+            )
+            for station, door in zip(config.stations, doors, strict=True)
+        ],
+        line=config.line.name,
+        modbus=ModbusSettings(
+            host=modbus.host,
+            port=modbus.port,
+            allow=modbus.allow,
+            max_connections=modbus.max_connections,
+            mirror=modbus.mirror,
+        )
+        if modbus.enabled
+        else None,
+        opcua=OpcUaSettings(endpoint=opcua.endpoint, anonymous=opcua.anonymous) if opcua.enabled else None,
+        word_order=modbus.word_order,
+        result_ack=modbus.result_ack,
+    )
