@@ -53,12 +53,14 @@ class DiskRecipes:
         found = await asyncio.to_thread(self.find, name=name, number=number)
         if found.bundle.vouched_by == "unsigned":
             log.warning("bundle_unsigned", bundle=found.bundle.reference, key="models.require_signature")
+        threads = min(self._models.threads, _cores())
         model = await OnnxModel.load(
             OnnxSettings(
                 bundle=found.bundle.path,
                 trusted_keys=self._models.trusted_keys,
                 require_signature=self._models.require_signature,
-                threads=min(self._models.threads, _cores()),
+                threads=threads,
+                spin=threads > 1,
                 reductions=(found.recipe.decode_reduction,),
             )
         )

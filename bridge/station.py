@@ -90,6 +90,7 @@ class Journey:
         await self._commit(outcome)
         for output in self._outputs:
             output.publish(outcome)
+            await asyncio.sleep(0)  # the thread that an output handed over to needs the interpreter now
         return Arrived(outcome=outcome, frame=judged.frame, swept=swept)
 
     async def _judge(self, job: Job, begun_ns: int) -> Judged:

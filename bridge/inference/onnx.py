@@ -41,7 +41,8 @@ class OnnxSession:
         """Build the session; raises BundleError.
 
         External data comes from `external_data` alone: the folder that onnxruntime would look in is set to one that
-        holds no file. Without `spin`, idle threads sleep: spinning burns the core that the other threads need.
+        holds no file. With `spin`, threads wait busily for each other within a run, which pays for networks of many small
+        operators; between runs they sleep in any case, for the other threads need the core.
         """
         self._where = where
         options = ort.SessionOptions()
@@ -51,7 +52,8 @@ class OnnxSession:
         options.log_severity_level = _LOG_FATAL  # what fails is raised and reported once, in our own words
         spinning = "1" if spin else "0"
         options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
-        options.add_session_config_entry("session.inter_op.allow_spinning", spinning)
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         if external_data:
             names, buffers = list(external_data), list(external_data.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Engine, Row, Select, and_, select
+from sqlalchemy import ColumnElement, Engine, Row, Select, and_, exists, select
 
 from bridge.domain.rfc3339 import parse_utc
 from bridge.domain.verdict import Disposition, VerdictCode
@@ -44,7 +44,7 @@ class History:
         """Give the accepted triggers without a verdict, oldest first."""
         rows = self._rows(
             select(triggers)
-            .where(schema.IS_OPEN, triggers.c.line == line, triggers.c.station == station)
+            .where(schema.IS_OPEN, triggers.c.line == line, triggers.c.station == station, ~exists().where(_same_part()))
             .order_by(triggers.c.id)
         )
         return [

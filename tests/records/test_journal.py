@@ -204,6 +204,8 @@ async def test_locked_database_is_unhealthy_within_seconds_and_gets_every_row_wh
     await eventually(lambda: journal.healthy)
     await journal.on_disk()
     assert foreign.rows("SELECT sequence FROM verdicts ORDER BY 1") == [(n,) for n in range(1, 40)]
+    assert journal.unfinished("line1", "station1") == []
+    await journal.close()
     assert foreign.one("SELECT count(*) FROM triggers WHERE open = 1") == 0
 
 

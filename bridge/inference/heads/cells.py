@@ -53,7 +53,8 @@ def _components(
         return []
     count, ids, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     highest = np.zeros(count, np.float32)
-    np.maximum.at(highest, ids.ravel().astype(np.intp), layer.ravel())
+    found = mask.nonzero()
+    np.maximum.at(highest, ids.astype(np.intp)[found], layer[found])
     rows, columns = layer.shape
     wide, tall = input_size[0] / columns, input_size[1] / rows
     return [
