@@ -44,7 +44,9 @@ class History:
         """Give the accepted triggers without a verdict, oldest first."""
         rows = self._rows(
             select(triggers)
-            .where(schema.IS_OPEN, triggers.c.line == line, triggers.c.station == station, ~exists().where(_same_part()))
+            .where(
+                schema.IS_OPEN, triggers.c.line == line, triggers.c.station == station, ~exists().where(_same_part())
+            )
             .order_by(triggers.c.id)
         )
         return [

@@ -95,7 +95,9 @@ def test_killed_process_loses_no_verdict_that_was_appended(database: Path, forei
     assert len(recorded) == len(set(recorded))
     assert set(shown) <= set(recorded)
     assert len(recorded) - len(shown) <= 2, "at most the one that was under way at each kill"
-    unjudged = "SELECT count(*) FROM triggers t WHERE NOT EXISTS (SELECT 1 FROM verdicts v WHERE v.sequence = t.sequence)"
+    unjudged = (
+        "SELECT count(*) FROM triggers t WHERE NOT EXISTS (SELECT 1 FROM verdicts v WHERE v.sequence = t.sequence)"
+    )
     waiting = foreign.one(unjudged)
     assert foreign.one("SELECT count(*) FROM triggers") == len(recorded) + waiting
     assert waiting == foreign.one(unjudged + " AND open = 1")
