@@ -36,7 +36,7 @@ class GateReports:
         self._outputs = outputs
         self._clock = clock
         self._ordered: dict[PartKey, Result] = {}
-        self._unfired: dict[PartKey, Result] = {}
+        self._unfired: dict[PartKey, None] = {}
         self._unconfirmed: dict[PartKey, Result] = {}
         self._confirmations = Confirmations()
 
@@ -77,9 +77,10 @@ class GateReports:
         """
         soon_ns = self._clock.now_ns() + FIRED_EARLY_NS
         for key in list(self._unfired)[:fired]:
-            due_ns = self._ordered[key].order.due_ns if key in self._ordered else None
-            if due_ns is not None and due_ns <= soon_ns:
-                self._happened("fired", key, self._unfired.pop(key))
+            result = self._ordered[key]
+            if result.order.due_ns is not None and result.order.due_ns <= soon_ns:
+                del self._unfired[key]
+                self._happened("fired", key, result)
         for key in self._confirmations.confirmed(confirmed):
             self._happened("confirmed", key, self._unconfirmed.pop(key))
 
@@ -107,12 +108,14 @@ class GateReports:
         self._note(event, key, reason)
         if event == "ordered":
             self._ordered[key] = result
-            self._unfired[key] = self._unconfirmed[key] = result
+            self._unfired[key] = None
+            self._unconfirmed[key] = result
             self._confirmations.ordered(key)
             self._condition.ordered()
         else:
-            for waiting in (self._ordered, self._unfired, self._unconfirmed):
-                waiting.pop(key, None)
+            self._ordered.pop(key, None)
+            self._unfired.pop(key, None)
+            self._unconfirmed.pop(key, None)
             self._confirmations.given_up(key)
             self._condition.count("gate_missed")
             self._condition.raise_alarm("ORDER_MISSED", f"{part.part_id}: {order.reason}")
