@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -150,8 +151,8 @@ class Journal(Protocol):
     ) -> None:
         """Queue what became of a gate order; returns at once."""
 
-    async def append(self, outcome: Outcome) -> None:
-        """Commit the verdict's row (WAL, not yet on the disk); raises JournalError."""
+    def record(self, outcome: Outcome) -> Future[None]:
+        """Queue the verdict's row; done once it is committed (WAL, not yet on the disk). Raises JournalError."""
 
     async def on_disk(self) -> None:
         """Return once all that was appended so far is on the disk; raises JournalError."""

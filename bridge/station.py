@@ -192,18 +192,15 @@ class Journey:
         wait_ns = COMMIT_LIMIT_NS
         if limit_ns is not None:
             wait_ns = max(0, min(wait_ns, limit_ns - self._clock.now_ns()))
-        writing = asyncio.ensure_future(self._journal.append(outcome))
-        writing.add_done_callback(_read_failure)
-        await asyncio.wait({writing}, timeout=wait_ns / 1e9)
+        try:
+            committed = self._journal.record(outcome)
+        except JournalError:
+            return  # the journal tells of it itself, and keeps the row if it can
+        await asyncio.wait({committed}, timeout=wait_ns / 1e9)
+        committed.cancel()
 
     def _loop_time(self, moment_ns: int) -> float:
         return asyncio.get_running_loop().time() + (moment_ns - self._clock.now_ns()) / 1e9
-
-
-def _read_failure(writing: asyncio.Future[None]) -> None:
-    """Read a failed commit's exception; the journal keeps the row, tells of its health and logs the loss once."""
-    if not writing.cancelled() and not isinstance(writing.exception(), JournalError | None):
-        structlog.get_logger().error("commit_failed", cause=repr(writing.exception()))
 
 
 def _key(part: Part) -> PartKey:

@@ -98,9 +98,17 @@ class Journal:
         }
         self._put_or_count(schema.gate_events, row)
 
+    def record(self, outcome: Outcome) -> asyncio.Future[None]:
+        """Queue the verdict's row and give a future that is done once it is committed, however long that takes.
+
+        A plain future and no coroutine: each turn of a busy loop between commit and output costs belt. Raises
+        JournalError when the row is refused, or queued while the database is known to take nothing.
+        """
+        return self._put(schema.verdict_row(outcome))
+
     async def append(self, outcome: Outcome) -> None:
         """Commit the verdict's row; raises JournalError when the database can't take it now, which leaves it queued."""
-        await self._commit(schema.verdict_row(outcome))
+        await self._until(self.record(outcome))
 
     async def complete(
         self,
@@ -121,7 +129,7 @@ class Journal:
             decided_utc_ns=decided_utc_ns,
             document=document,
         )
-        await self._commit(row)
+        await self._until(self._put(row))
 
     async def on_disk(self) -> None:
         """Return once all that was queued so far is on the disk; raises JournalError once the journal is unhealthy."""
@@ -166,12 +174,12 @@ class Journal:
         except JournalError as exc:
             log.debug("journal_row_refused", table=table.name, cause=str(exc))
 
-    async def _commit(self, row: schema.Row) -> None:
+    def _put(self, row: schema.Row) -> asyncio.Future[None]:
         ticket = self._writer.put(schema.verdicts, row)
         if self._writer.trouble is not None:
             # Known to be failing: waiting would only hold the outputs of this part as well.
             raise JournalError(f"the journal can't commit: {self._writer.trouble}")
-        await self._until(self._writer.committed(ticket))
+        return self._writer.committed(ticket)
 
     async def _until(self, future: asyncio.Future[None]) -> None:
         """Wait for `future`, but no longer than the journal is healthy."""

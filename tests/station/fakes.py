@@ -87,11 +87,14 @@ class FakeJournal:
     def gate_event(self, *, sequence: int, event: str, **_rest: object) -> None:
         self.events.append((event, sequence))
 
-    async def append(self, outcome: Outcome) -> None:
-        await self.stalled.wait()
+    def record(self, outcome: Outcome) -> asyncio.Future[None]:
         if not self.healthy:
             raise JournalError("the disk is full")
         self.outcomes.append(outcome)
+        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.stalled.is_set():
+            committed.set_result(None)
+        return committed
 
     async def on_disk(self) -> None:
         await self.stalled.wait()
