@@ -137,9 +137,17 @@ async def run_bridge(config: Config, recipes: Path) -> None:
         http = _http(config, stations, journal, pictures)
         await asyncio.to_thread(http.start)
         stack.callback(http.stop)
-        log.info("started", line=config.line.name, stations=[station.name for station in config.stations])
+        log.info("started", line=config.line.name, stations=[one.name for one in config.stations], **_addresses(config))
         await _serve(stations, stop)
         log.info("stopped")
+
+
+def _addresses(config: Config) -> dict[str, str]:
+    """Say where everything is served."""
+    opcua = config.opcua.endpoint if config.opcua.enabled and config.opcua.anonymous else "closed"
+    modbus = f"{config.modbus.host}:{config.modbus.port}" if config.modbus.enabled else "closed"
+    broker = f"{config.mqtt.host}:{config.mqtt.port}"
+    return {"modbus": modbus, "opcua": opcua, "http": f"{config.http.host}:{config.http.port}", "broker": broker}
 
 
 async def _load(book: DiskRecipes, station: StationSettings) -> Loaded:

@@ -92,6 +92,10 @@ def _warnings(config: Config, loaded: Mapping[str, Loaded]) -> list[str]:
             warnings.append(
                 f"{station.name}: recipe {recipe.name} lets parts with ERROR or LATE pass; Degraded stays set"
             )
+        let_pass = [name for name in ("fail", "uncertain") if getattr(recipe.policy, name) == "pass"]
+        if let_pass:
+            names = " and ".join(name.upper() for name in let_pass)
+            warnings.append(f"{station.name}: recipe {recipe.name} lets parts with {names} pass")
         if parts_between(gate, config.belt.speed_mm_s) > RING_SLOTS:
             warnings.append(
                 f"{station.name}: more than {RING_SLOTS} parts fit between eye and gate at the smallest pitch: "

@@ -161,6 +161,7 @@ class StationLoop:
             self._condition.raise_alarm("CLOCK")
         part = admission.part
         if part is None:
+            self._log.warning("duplicate_dropped", sequence=arrival.trigger.sequence)
             self._spawn(self._acknowledge(arrival), "acknowledge a duplicate")
             return
         if not part.trigger.backlog:
@@ -329,6 +330,8 @@ class StationLoop:
         status = self._condition.status(belt_speed_mm_s=self._belt.speed_mm_s(self._clock.now_ns()))
         self.shown = status
         for change in self._condition.changes():
+            tell = self._log.warning if change.raised else self._log.info
+            tell("alarm_raised" if change.raised else "alarm_cleared", name=change.kind.name, text=change.text)
             alarm = Alarm(kind=change.kind, raised=change.raised, text=change.text, at_utc_ns=self._clock.utc_ns())
             for output in self._outputs:
                 output.alarm(alarm)

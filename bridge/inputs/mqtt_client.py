@@ -50,6 +50,9 @@ def client_for(broker: Broker, client_id: str, will: Outgoing) -> Client:
     client.will_set(will.topic, will.payload, qos=1, retain=True)
     if broker.username:
         client.username_pw_set(broker.username, broker.password or None)
+    for name, path in (("tls_ca", broker.tls_ca), ("tls_cert", broker.tls_cert), ("tls_key", broker.tls_key)):
+        if path is not None and not path.is_file():
+            raise ConfigError(f"mqtt.{name} = {str(path)!r}: no such file")
     if broker.tls_ca is not None:
         certificate = None if broker.tls_cert is None else str(broker.tls_cert)
         key = None if broker.tls_key is None else str(broker.tls_key)

@@ -20,6 +20,8 @@ from bridge.inputs.strict_json import read_object
 
 _T = TypeVar("_T")
 MEDIA_TYPES = ("image/jpeg", "image/png")
+PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG")
+NO_CONTENT_TYPE = "a picture without a content type: set the MQTT 5 property content-type to image/jpeg or image/png"
 MAX_PATH_CHARACTERS = 1024
 PROPERTY_NAMES = ("part_id", "sequence", "ts", "encoder", "length_mm", "recipe")
 _WHOLE = re.compile(r"-?[0-9]{1,10}", re.ASCII)
@@ -51,7 +53,8 @@ def read_trigger(
             members = _from_json(payload, max_payload_bytes, problems)
         except MessageError as exc:
             # a sender that forgot the content type still told us which part it was
-            problems.append(str(exc))
+            picture = payload.startswith(PICTURE_STARTS)
+            problems.append(NO_CONTENT_TYPE if picture else str(exc))
             members = _from_properties(user_properties, problems)
         image = _part_of(members, "image", _image, problems)
     try:

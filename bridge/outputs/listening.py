@@ -25,10 +25,9 @@ async def listen(host: str, port: int, *, what: str, key: str, patience_s: float
             return await asyncio.to_thread(_bind, host, port)
         except OSError as exc:
             if exc.errno not in _MAY_PASS or loop.time() >= give_up:
-                reason = exc.strerror or str(exc)
-                raise StartError(
-                    f"{what} can't open port {port} on {host}: {reason}; stop the program that uses it, or set {key}"
-                ) from exc
+                busy = exc.errno != errno.EADDRNOTAVAIL
+                mend = f"stop the program that uses it, or set {key}" if busy else f"no interface has it: see {key}"
+                raise StartError(f"{what} can't open port {port} on {host}: {exc.strerror or exc}; {mend}") from exc
         await asyncio.sleep(PAUSE_S)
 
 

@@ -69,10 +69,10 @@ class Board:
         elif kind == "fired" and event["error_ms"] is not None:
             self.errors_mm.append(abs(event["error_ms"]) * event["mm_s"] / 1e3)
         elif kind == "decision" and event["by"] == "release":
-            return self.note(f"part {event['sequence']}: positive release, {event['reason']}")
+            return self.note(f"part {event['sequence']}: rejected by positive release, {event['reason']}")
         elif kind == "stop_request":
             return self.note(
-                "the bridge asks to stop the line (StopRequest)"
+                "the bridge asks to stop the line (StopRequest); the demo's line runs on"
                 if event["on"]
                 else "the bridge no longer asks to stop the line"
             )

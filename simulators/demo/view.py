@@ -108,8 +108,10 @@ def report_table(report: Mapping[str, Any]) -> Table:
     table.add_row("triggers, verdicts, records", f"{report['triggers']}, {sum(verdicts.values())}, {report['records']}")
     table.add_row("verdicts", ", ".join(f"{name} {count}" for name, count in verdicts.items() if count) or "none")
     table.add_row("results in the PLC", f"Modbus {report['modbus_results']}, OPC UA {report['opcua_results']}")
-    table.add_row("gate", ", ".join(f"{name} {count}" for name, count in gate.items()))
-    table.add_row("verdict against label", ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in judgement.items()))
+    table.add_row("gate did as told", ", ".join(f"{name} {count}" for name, count in gate.items()))
+    table.add_row(
+        "verdict against its label", ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in judgement.items())
+    )
     for key, name, unit in (
         ("latency_ms", "photo-eye to verdict", "ms"),
         ("plc_latency_ms", "photo-eye to PLC", "ms"),
@@ -117,7 +119,11 @@ def report_table(report: Mapping[str, Any]) -> Table:
     ):
         figures = report[key]
         table.add_row(name, f"p50 {figures['p50']}, p99 {figures['p99']}, max {figures['max']} {unit}")
-    done = Text("yes", style="bold green") if report["reconciled"] else Text("NO", style="bold red")
+    done = (
+        Text("yes, every part accounted for", style="bold green")
+        if report["reconciled"]
+        else Text("NO", style="bold red")
+    )
     table.add_row("reconciled", done)
     for problem in report.get("problems", ()):
         table.add_row("", Text(problem, style="red"))

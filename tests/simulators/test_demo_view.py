@@ -68,7 +68,7 @@ def test_verdicts_notes_and_figures_are_shown() -> None:
 
     assert "FAIL 1" in shown
     assert "max 2.4 mm" in shown
-    assert "positive release, no result" in shown
+    assert "rejected by positive release, no result" in shown
     assert board.told == {7}
 
 

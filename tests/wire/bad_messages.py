@@ -137,7 +137,7 @@ PARTS: dict[str, tuple[str, Build]] = {
     "an image twice": ("image is there twice", text('{"sequence": SEQ, "image": {"path": "a"}, "image": {"path": "b"}}')),
     "JSON cut off, its sequence beside it": ("not JSON", text('{"sequence": SEQ, "im', "sequence")),
     "endless nesting, its sequence beside it": ("brackets", text(NESTED, "sequence")),
-    "a JPEG without its content type": ("not UTF-8", text(DARK, "sequence")),
+    "a JPEG without its content type": ("a picture without a content type", text(DARK, "sequence")),
 }  # fmt: skip
 """Messages that can't be read but for their sequence."""
 
