@@ -62,7 +62,7 @@ CONTROL_FIELDS: tuple[ControlField, ...] = (
     ControlField(key="reject_confirm", kind="u32", address=8, node="RejectConfirm", ua_type="UInt32",
                  text="count of parts seen in the reject bin"),
     ControlField(key="inhibit", kind="u16", address=10, node="Inhibit", ua_type="UInt16",
-                 text="bits: 0 bin full, 1 air low, 2 line stopped"),
+                 text="inhibit bits: 0 bin full, 1 air low, 2 line stopped"),
     ControlField(key="trigger_age_ms", kind="u16", address=11, node="TriggerAgeMs", ua_type="UInt16",
                  text="age of the trigger in ms when written, 65535 = unknown"),
     ControlField(key="trigger_encoder", kind="u32", address=12, node="TriggerEncoder", ua_type="UInt32",
@@ -75,6 +75,13 @@ CONTROL_FIELDS: tuple[ControlField, ...] = (
                  text="name of the requested recipe; its change asks for it"),
 )
 # fmt: on
+
+_HELD = "every trigger gets ERROR with this reason"
+INHIBIT_TEXTS: tuple[tuple[int, str, str], ...] = (
+    (0, "BinFull", f"the reject bin is full: {_HELD}"),
+    (1, "AirLow", f"the gate's air pressure is low: {_HELD}"),
+    (2, "LineStopped", f"the line stands by intent: {_HELD}"),
+)
 
 CONTROL_BITS: tuple[ControlField, ...] = tuple(
     each for each in CONTROL_FIELDS if each.kind == "bit" and each.bit is not None

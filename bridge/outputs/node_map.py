@@ -16,7 +16,7 @@ from bridge.domain.gate import GateOrder
 from bridge.domain.part import Result
 from bridge.domain.verdict import Disposition, VerdictCode
 from bridge.outputs.plc_view import EMPTY_RING, U16, U32, PlcView, Shown, bridge_clock_ms
-from bridge.outputs.register_map import STATUS_BIT_NAMES, flags_of, open_clock_ms
+from bridge.outputs.register_map import STATUS_BITS, flags_of, open_clock_ms
 
 NAMESPACE = "urn:linegate"
 STRING_LIMIT = 254
@@ -98,8 +98,8 @@ def _status_bit(number: int) -> Callable[[PlcView], Value]:
 # fmt: off
 _STATUS = (
     NodeSpec(group="Status", name="Bits", data_type="UInt16", text="status bits, as Modbus register 0", value=lambda v: v.bits),
-    *(NodeSpec(group="Status", name=name, data_type="Boolean", text=f"status bit {number}", value=_status_bit(number))
-      for number, name in STATUS_BIT_NAMES),
+    *(NodeSpec(group="Status", name=name, data_type="Boolean", text=text, value=_status_bit(number))
+      for number, name, text in STATUS_BITS),
     NodeSpec(group="Status", name="State", data_type="String", text="state in a word", value=lambda v: v.status.state.value),
     NodeSpec(group="Status", name="Heartbeat", data_type="UInt32", text="+1 every 500 ms; stands still when the station hangs",
              value=lambda v: v.status.heartbeat & U32),

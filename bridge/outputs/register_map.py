@@ -7,7 +7,7 @@ reading and are filled in when a request is answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +24,7 @@ INPUT_SIZE = 324
 STATUS_SIZE = 55
 RING_BASE = 100
 RING_SIZE = RING_SLOTS * SLOT_SIZE
+READ_LIMIT = 125
 MIRROR_OFFSET = 1000
 DISCRETE_SIZE = 20
 GATE_COIL = 0
@@ -86,14 +87,19 @@ class Flag:
 
 
 FLAG_TEXTS: tuple[tuple[int, str, str], ...] = (
-    (Flag.ORDER_VALID, "OrderValid", "fire for this part"),
-    (Flag.MISSED, "Missed", "do not fire: the order could not be met"),
+    (Flag.ORDER_VALID, "OrderValid", "fire for this part; while 0, counts, moment and window mean nothing"),
+    (
+        Flag.MISSED,
+        "Missed",
+        "the order came too late for its counts, or can no longer be met: never fire by it; "
+        "the PLC's positive release still rejects the part",
+    ),
     (Flag.COUNTS_VALID, "CountsValid", "open and close count are there"),
     (Flag.TIME_VALID, "TimeValid", "the moment is there; clear while the belt stands or its speed is unknown"),
     (Flag.MERGED, "Merged", "the gate stays open from the order before"),
     (Flag.GUARD_OR_COLLATERAL, "GuardOrCollateral", "a guard was given up, or a part that is to pass is swept"),
     (Flag.LOW_CONFIDENCE, "LowConfidence", "the verdict is UNCERTAIN"),
-    (Flag.SECOND_MODEL, "SecondModel", "the second model of a cascade decided"),
+    (Flag.SECOND_MODEL, "SecondModel", "the second model of a cascade decided; 0 with one model"),
 )
 
 
@@ -135,7 +141,7 @@ def _sequence(view: PlcView) -> int:
 
 # fmt: off
 INPUT_REGISTERS: tuple[Register, ...] = (
-    Register(address=0, kind="bits", name="StatusBits", text="status bits", value=lambda v: v.bits),
+    Register(address=0, kind="bits", name="StatusBits", text="status bits, see below", value=lambda v: v.bits),
     Register(address=1, kind="u16", name="Heartbeat", text="+1 every 500 ms; stands still when the station hangs",
              value=lambda v: v.status.heartbeat & U16),
     Register(address=2, kind="u32", name="ResultSequence", text="sequence of the result, written last", value=_sequence),
@@ -144,18 +150,18 @@ INPUT_REGISTERS: tuple[Register, ...] = (
              value=_disposition),
     Register(address=6, kind="u16", name="LabelId", text="1 + index in the bundle's labels, 0 = none",
              value=_of(lambda s: s.result.judgement.label_id & U16)),
-    Register(address=7, kind="u16", name="Score", text="score of the deciding label x 10000",
+    Register(address=7, kind="u16", name="Score", text="score of the deciding label x 10000, 65535 = none",
              value=_of(lambda s: quantity(s.result.judgement.score, scale=1e4), NOT_AVAILABLE)),
-    Register(address=8, kind="u16", name="Latency", text="triggered to decided, in 0.1 ms",
+    Register(address=8, kind="u16", name="Latency", text="triggered to decided, in 0.1 ms, 65535 = none",
              value=_of(lambda s: quantity(s.result.latency_ms, scale=10.0), NOT_AVAILABLE)),
     Register(address=9, kind="bits", name="Flags", text="flags of the result and its gate order",
              value=_of(lambda s: flags_of(s.result, s.order))),
     Register(address=10, kind="u32", name="OpenCount", text="encoder count at which the gate must be fully open",
              value=_of(lambda s: s.order.open_count or 0)),
     Register(address=12, kind="u16", name="MsUntilOpen",
-             text="ms until the gate must be fully open, computed when the request is answered; 0 = now or past",
+             text="ms until the gate must be fully open, computed when the request is answered; 0 = now or past, 65535 = none",
              value=lambda _: NOT_AVAILABLE),
-    Register(address=13, kind="u16", name="WindowMs", text="gate window in ms",
+    Register(address=13, kind="u16", name="WindowMs", text="gate window in ms, 65535 = none",
              value=_of(lambda s: quantity(s.order.window_ms), NOT_AVAILABLE)),
     Register(address=14, kind="u16", name="RecipeNumber", text="number of the active recipe",
              value=lambda v: v.status.recipe_number & U16),
@@ -174,7 +180,7 @@ INPUT_REGISTERS: tuple[Register, ...] = (
              value=lambda v: v.status.counters.gate_confirmed),
     Register(address=34, kind="u16", name="ErrorCode", text="code of the foremost standing alarm, 0 = none",
              value=lambda v: v.status.error_code & U16),
-    Register(address=35, kind="u16", name="BeltSpeed", text="belt speed in mm/s",
+    Register(address=35, kind="u16", name="BeltSpeed", text="belt speed in mm/s, 65535 = unknown",
              value=lambda v: quantity(v.status.belt_speed_mm_s)),
     Register(address=36, kind="u32", name="ResultSequenceFirst", text="the result sequence again, written first",
              value=_sequence),
@@ -182,7 +188,8 @@ INPUT_REGISTERS: tuple[Register, ...] = (
              text="results written since the bridge started, 0 = none: watch this", value=lambda v: v.written & U32),
     Register(address=40, kind="u32", name="ClockMs",
              text="bridge clock in ms, rolls over; filled in when the request is answered", value=lambda _: 0),
-    Register(address=42, kind="u32", name="OpenAtMs", text="moment on that clock when the gate must be fully open",
+    Register(address=42, kind="u32", name="OpenAtMs",
+             text="moment on that clock when the gate must be fully open; with flag 3 only",
              value=_of(lambda s: open_clock_ms(s.order))),
     Register(address=44, kind="u32", name="CloseCount", text="encoder count up to which the gate must be fully open",
              value=_of(lambda s: s.order.close_count or 0)),
@@ -208,25 +215,47 @@ SLOT_FIELDS: tuple[SlotField, ...] = (
     SlotField(offset=3, kind="u16", name="Disposition", text="disposition code", value=lambda r, _: int(r.disposition)),
     SlotField(offset=4, kind="u16", name="LabelId", text="1 + index in the bundle's labels, 0 = none",
               value=lambda r, _: r.judgement.label_id & U16),
-    SlotField(offset=5, kind="u16", name="Score", text="score x 10000",
+    SlotField(offset=5, kind="u16", name="Score", text="score x 10000, 65535 = none",
               value=lambda r, _: quantity(r.judgement.score, scale=1e4)),
     SlotField(offset=6, kind="u32", name="OpenCount", text="open count", value=lambda _, o: o.open_count or 0),
     SlotField(offset=8, kind="u32", name="CloseCount", text="close count", value=lambda _, o: o.close_count or 0),
-    SlotField(offset=10, kind="u32", name="OpenAtMs", text="moment on the bridge clock", value=lambda _, o: open_clock_ms(o)),
-    SlotField(offset=12, kind="u16", name="WindowMs", text="gate window in ms", value=lambda _, o: quantity(o.window_ms)),
+    SlotField(offset=10, kind="u32", name="OpenAtMs", text="moment on the bridge clock; with flag 3 only",
+              value=lambda _, o: open_clock_ms(o)),
+    SlotField(offset=12, kind="u16", name="WindowMs", text="gate window in ms, 65535 = none",
+              value=lambda _, o: quantity(o.window_ms)),
     SlotField(offset=13, kind="bits", name="Flags", text="flags", value=flags_of),
 )
 # fmt: on
 
 # Which bit each discrete input shows: the status bits by number, then four bits of the newest result.
-RESULT_INPUTS: tuple[tuple[int, str, Callable[[PlcView], bool]], ...] = (
-    (16, "LetPass", lambda v: _disposition(v) == Disposition.LET_PASS),
-    (17, "Reject", lambda v: _disposition(v) == Disposition.REJECT),
-    (18, "Pass", lambda v: _verdict(v) == VerdictCode.PASS),
-    (19, "Fail", lambda v: _verdict(v) == VerdictCode.FAIL),
+RESULT_INPUTS: tuple[tuple[int, str, str, Callable[[PlcView], bool]], ...] = (
+    (16, "LetPass", "its disposition is LET_PASS", lambda v: _disposition(v) == Disposition.LET_PASS),
+    (17, "Reject", "its disposition is REJECT", lambda v: _disposition(v) == Disposition.REJECT),
+    (18, "Pass", "its verdict is PASS", lambda v: _verdict(v) == VerdictCode.PASS),
+    (19, "Fail", "its verdict is FAIL", lambda v: _verdict(v) == VerdictCode.FAIL),
 )
-STATUS_BIT_NAMES: tuple[tuple[int, str], ...] = tuple(
-    (int(bit), "".join(word.capitalize() for word in bit.name.split("_"))) for bit in StatusBit
+
+# fmt: off
+_STATUS_TEXTS: Mapping[StatusBit, str] = {
+    StatusBit.ONLINE: "the bridge runs this station and is not stopping",
+    StatusBit.READY: "a handshake trigger will be taken: enabled, not inhibited, recipe active, broker and journal up",
+    StatusBit.TRIGGER_ACK: "the handshake trigger was taken; falls when the PLC drops Trigger",
+    StatusBit.BUSY: "at least one accepted part has no verdict yet",
+    StatusBit.RESULT_VALID: "a live result stands in registers 2 to 13; with result_ack until it is acknowledged",
+    StatusBit.MISSED_TRIGGER: "a handshake trigger rose while Ready = 0; until ClearError "
+                              "(register 28 counts parts without a trigger)",
+    StatusBit.OVERRUN: "with result_ack: more than 16 results waited, the oldest left the queue; until ClearError",
+    StatusBit.ERROR: "an alarm of severity error or critical stands; register 34 has the foremost",
+    StatusBit.RECIPE_OK: "the recipe last asked for is active; 0 after a refused one until another or ClearError",
+    StatusBit.DEGRADED: "a standing alarm makes the station less than whole",
+    StatusBit.PLC_HEARTBEAT_LOST: "no PLC heartbeat seen yet, or unchanged for 2 s",
+    StatusBit.STOP_REQUEST: "stop the line: a part that should be rejected can't be, or could not be; until ClearError",
+    StatusBit.GATE_UNGUARDED: "no PLC heartbeat in plc mode: nobody would reject a part without a result",
+    StatusBit.CLOCK_OK: "time stamps of triggers fit this clock; 0 after one that lies ahead, until ClearError",
+}
+# fmt: on
+STATUS_BITS: tuple[tuple[int, str, str], ...] = tuple(
+    (int(bit), "".join(word.capitalize() for word in bit.name.split("_")), _STATUS_TEXTS[bit]) for bit in StatusBit
 )
 
 
@@ -246,6 +275,14 @@ def encode_slot(shown: Shown, word_order: WordOrder) -> list[int]:
     return words
 
 
+def ring_reads() -> str:
+    """Say how the ring is read: in requests of whole slots, so that none is torn, each within Modbus's limit."""
+    step = READ_LIMIT // SLOT_SIZE * SLOT_SIZE
+    starts = range(RING_BASE, INPUT_SIZE, step)
+    spans = " and ".join(f"{start}-{min(start + step, INPUT_SIZE) - 1}" for start in starts)
+    return f"read whole slots: {spans}, at most {READ_LIMIT} registers a request"
+
+
 def slot_address(sequence: int) -> int:
     """Give the first input register of the ring slot of a sequence."""
     return RING_BASE + sequence % RING_SLOTS * SLOT_SIZE
@@ -254,7 +291,7 @@ def slot_address(sequence: int) -> int:
 def encode_discrete(view: PlcView) -> list[bool]:
     """Give discrete inputs 0 to 19."""
     bits = [bool(view.bits >> number & 1) for number in range(16)]
-    return bits + [read(view) for _, _, read in RESULT_INPUTS]
+    return bits + [read(view) for _, _, _, read in RESULT_INPUTS]
 
 
 def encode_moment(words: list[int], order: GateOrder | None, *, now_ns: int, word_order: WordOrder) -> None:

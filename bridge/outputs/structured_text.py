@@ -9,7 +9,7 @@ from importlib.resources import files
 from bridge.domain.alarms import ALARMS
 from bridge.domain.status import StatusBit
 from bridge.domain.verdict import Disposition, VerdictCode
-from bridge.outputs.control_block import COIL_BASE, CONTROL_BITS, CONTROL_REGISTERS
+from bridge.outputs.control_block import COIL_BASE, CONTROL_BITS, CONTROL_REGISTERS, INHIBIT_TEXTS
 from bridge.outputs.plc_view import RING_SLOTS, SLOT_SIZE
 from bridge.outputs.register_map import (
     FLAG_TEXTS,
@@ -18,7 +18,9 @@ from bridge.outputs.register_map import (
     MIRROR_OFFSET,
     RING_BASE,
     SLOT_FIELDS,
+    STATUS_BITS,
     STATUS_SIZE,
+    ring_reads,
 )
 
 
@@ -26,7 +28,9 @@ def render_structured_text() -> str:
     """Give constants for every address, bit and code, and the function block FB_LinegateGate."""
     block = files("bridge.outputs").joinpath("fb_linegate_gate.st").read_text(encoding="utf-8")
     out = [
-        "(* Linegate: addresses, bits and codes, as `linegate tags --format st` prints them; counted from zero. *)",
+        "(* Linegate: addresses, bits and codes, counted from zero, and the reject gate's function block.",
+        "   IEC 61131-3, third edition, as CODESYS and TwinCAT take it: there each TYPE, the VAR_GLOBAL list, FUNCTION and",
+        "   FUNCTION_BLOCK becomes an object of its own (DUT, GVL, POU). Written by `linegate tags --format st`. *)",
         "",
     ]
     for name, members in (("E_LinegateVerdict", VerdictCode), ("E_LinegateDisposition", Disposition)):
@@ -49,13 +53,13 @@ def _constants() -> Iterator[str]:
     yield _constant("LG_IN", "StatusSize", STATUS_SIZE, "of them in one read, the ring apart")
     yield _constant("LG_IN", "MirrorOffset", MIRROR_OFFSET, "where they stand as holding registers")
     yield "(* bits of LG_IN_STATUSBITS *)"
-    for bit in StatusBit:
-        yield _constant("LG_BIT", bit.name, int(bit), "")
+    for bit, (number, _, text) in zip(StatusBit, STATUS_BITS, strict=True):
+        yield _constant("LG_BIT", bit.name, number, text)
     yield "(* bits of LG_IN_FLAGS and LG_SLOT_FLAGS *)"
     for number, name, text in FLAG_TEXTS:
         yield _constant("LG_FLAG", name, number, text)
     yield "(* the ring: slot = sequence MOD LG_RING_SLOTS *)"
-    yield _constant("LG_RING", "Base", RING_BASE, "first input register of slot 0")
+    yield _constant("LG_RING", "Base", RING_BASE, f"first input register of slot 0; {ring_reads()}")
     yield _constant("LG_RING", "Slots", RING_SLOTS, "slots")
     yield _constant("LG_RING", "SlotSize", SLOT_SIZE, "registers of one slot")
     for slot in SLOT_FIELDS:
@@ -64,7 +68,11 @@ def _constants() -> Iterator[str]:
     for each in CONTROL_REGISTERS:
         yield _constant("LG_OUT", each.key, each.address or 0, each.text)
     for each in CONTROL_BITS:
-        yield _constant("LG_CTRL", each.key, each.bit or 0, f"bit of register 0, coil {COIL_BASE + (each.bit or 0)}")
+        coil = COIL_BASE + (each.bit or 0)
+        yield _constant("LG_CTRL", each.key, each.bit or 0, f"bit of register 0, coil {coil}: {each.text}")
+    yield "(* bits of LG_OUT_INHIBIT *)"
+    for number, name, text in INHIBIT_TEXTS:
+        yield _constant("LG_INHIBIT", name, number, text)
     yield "(* error and alarm codes *)"
     for kind in ALARMS.values():
         yield _constant("LG_ALARM", kind.name, kind.code, kind.text)

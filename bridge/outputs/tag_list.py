@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from bridge.domain.alarms import ALARMS
@@ -17,19 +17,24 @@ from bridge.outputs.control_block import (
     CONTROL_BITS,
     CONTROL_NODES,
     CONTROL_REGISTERS,
+    INHIBIT_TEXTS,
     ControlField,
 )
 from bridge.outputs.node_map import METHODS, NODES, UNITS
-from bridge.outputs.plc_view import SLOT_SIZE
+from bridge.outputs.plc_view import RING_SLOTS, SLOT_SIZE
 from bridge.outputs.register_map import (
     FLAG_TEXTS,
     GATE_COIL,
     INPUT_REGISTERS,
+    INPUT_SIZE,
     MIRROR_OFFSET,
     RESULT_INPUTS,
     RING_BASE,
+    RING_SIZE,
     SLOT_FIELDS,
-    STATUS_BIT_NAMES,
+    STATUS_BITS,
+    STATUS_SIZE,
+    ring_reads,
 )
 from bridge.outputs.structured_text import render_structured_text
 
@@ -38,8 +43,23 @@ FORMATS: tuple[TagFormat, ...] = ("md", "csv", "json", "st")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One place where a tag is found, in numbers: `start` counts in `area`, a ring slot's from the slot's first register.
+
+    `within` names the register of a bit, so that names are unique within an area.
+    """
+
+    area: str
+    start: int | None = None
+    count: int | None = None
+    bit: int | None = None
+    node: str = ""
+    within: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tag:
-    """One line of the list: `address` is a register, bit, node id or code, by its section."""
+    """One line of the list for people: `address` is a register, bit, node id or code, by its section."""
 
     section: str
     address: str
@@ -48,9 +68,11 @@ class Tag:
     unit: str = ""
     access: str = ""
     text: str = ""
+    places: tuple[Place, ...]
 
 
-COLUMNS: tuple[str, ...] = tuple(each.name for each in fields(Tag))
+TABLE_COLUMNS: tuple[str, ...] = ("address", "name", "type", "unit", "access", "text")
+COLUMNS: tuple[str, ...] = ("area", "start", "count", "bit", "node", "name", "type", "unit", "access", "text")
 
 _STATE_TEXTS: Mapping[StationState, str] = {
     StationState.STARTING: "the model is loading, or the broker was not reached yet",
@@ -73,12 +95,25 @@ def tags(line: str = "line1", stations: Sequence[str] = ("station1",)) -> list[T
     ]
 
 
+def rows(line: str = "line1", stations: Sequence[str] = ("station1",)) -> list[dict[str, int | str | None]]:
+    """Give the list for machines, a row for each place: numbers are plain integers, None where there is none."""
+    return [
+        {
+            "area": place.area, "start": place.start, "count": place.count, "bit": place.bit, "node": place.node,
+            "name": f"{place.within}.{each.name}" if place.within else each.name,
+            "type": each.type, "unit": each.unit, "access": each.access, "text": each.text,
+        }
+        for each in tags(line, stations)
+        for place in each.places
+    ]  # fmt: skip
+
+
 def render_tags(fmt: TagFormat, line: str = "line1", stations: Sequence[str] = ("station1",)) -> str:
     """Render the list as Markdown tables, CSV, JSON, or IEC 61131-3 Structured Text."""
     renderers: Mapping[str, Callable[[], str]] = {
         "md": lambda: _markdown(line, tags(line, stations)),
-        "csv": lambda: _csv(tags(line, stations)),
-        "json": lambda: json.dumps([asdict(each) for each in tags(line, stations)], indent=1) + "\n",
+        "csv": lambda: _csv(line, stations),
+        "json": lambda: json.dumps(rows(line, stations), indent=1) + "\n",
         "st": render_structured_text,
     }
     return renderers[fmt]()
@@ -86,45 +121,69 @@ def render_tags(fmt: TagFormat, line: str = "line1", stations: Sequence[str] = (
 
 def _stations(line: str, stations: Sequence[str]) -> Iterator[Tag]:
     for number, station in enumerate(stations, start=1):
-        units = "0, 1, 255" if number == 1 else str(number)
-        yield Tag(section="Modbus unit ids", address=units, name=f"{line}.{station}")
+        units = (0, 1, 255) if number == 1 else (number,)
+        yield Tag(section="Modbus unit ids", address=", ".join(map(str, units)), name=f"{line}.{station}",
+                  places=tuple(Place(area="unit", start=unit) for unit in units))  # fmt: skip
 
 
 def _modbus_read() -> Iterator[Tag]:
-    mirror = f"also as holding registers at +{MIRROR_OFFSET}"
+    section = "Modbus input registers"
     for each in INPUT_REGISTERS:
-        yield Tag(section="Modbus input registers", address=_span(each.address, each.width), name=each.name, type=each.kind,
-                  access="read", text=each.text)  # fmt: skip
-    yield Tag(section="Modbus input registers", address="15, 55-99", name="Reserved", access="read",
-              text=f"0; all of these registers {mirror}")  # fmt: skip
-    for number, name in STATUS_BIT_NAMES:
+        yield Tag(section=section, address=_span(each.address, each.width), name=each.name, type=each.kind, access="read",
+                  text=each.text, places=(Place(area="input", start=each.address, count=each.width),))  # fmt: skip
+    yield Tag(section=section, address=f"15, {STATUS_SIZE}-{RING_BASE - 1}", name="Reserved", access="read",
+              text=f"0; all input registers also as holding registers at +{MIRROR_OFFSET}",
+              places=(Place(area="input", start=15, count=1),
+                      Place(area="input", start=STATUS_SIZE, count=RING_BASE - STATUS_SIZE)))  # fmt: skip
+    yield Tag(section=section, address=f"{RING_BASE}-{INPUT_SIZE - 1}", name="Ring", type=f"u16[{RING_SIZE}]", access="read",
+              text=f"the last {RING_SLOTS} results, {SLOT_SIZE} registers each, see below; {ring_reads()}",
+              places=(Place(area="input", start=RING_BASE, count=RING_SIZE),))  # fmt: skip
+    yield from _bits_read()
+    section = f"Ring slots: register {RING_BASE} + {SLOT_SIZE} x (sequence mod {RING_SLOTS})"
+    for slot in SLOT_FIELDS:
+        yield Tag(section=section, address="+" + _span(slot.offset, slot.width), name=slot.name, type=slot.kind, access="read",
+                  text=slot.text, places=(Place(area="slot", start=slot.offset, count=slot.width),))  # fmt: skip
+
+
+def _bits_read() -> Iterator[Tag]:
+    for number, name, text in STATUS_BITS:
         yield Tag(section="Status bits (register 0, discrete inputs 0 to 15)", address=str(number), name=name, type="bit",
-                  access="read")  # fmt: skip
-    for number, name, _ in RESULT_INPUTS:
+                  access="read", text=text,
+                  places=(Place(area="input", start=0, count=1, bit=number, within="StatusBits"),
+                          Place(area="discrete", start=number, count=1)))  # fmt: skip
+    for number, name, text, _ in RESULT_INPUTS:
         yield Tag(section="Discrete inputs of the newest result", address=str(number), name=name, type="bit", access="read",
-                  text="0 without a valid result")  # fmt: skip
+                  text=f"{text}; 0 without a valid result",
+                  places=(Place(area="discrete", start=number, count=1),))  # fmt: skip
     for number, name, text in FLAG_TEXTS:
         yield Tag(section="Flags (register 9, slot +13, Gate.Flags)", address=str(number), name=name, type="bit", access="read",
-                  text=text)  # fmt: skip
-    ring = f"Ring slots: register {RING_BASE} + {SLOT_SIZE} x (sequence mod 16)"
-    for slot in SLOT_FIELDS:
-        yield Tag(section=ring, address="+" + _span(slot.offset, slot.width), name=slot.name, type=slot.kind, access="read",
-                  text=slot.text)  # fmt: skip
+                  text=text,
+                  places=(Place(area="input", start=9, count=1, bit=number, within="Flags"),
+                          Place(area="slot", start=13, count=1, bit=number, within="Flags")))  # fmt: skip
 
 
 def _modbus_written() -> Iterator[Tag]:
-    section = "Modbus holding registers, written by the PLC"
-    yield Tag(section=section, address="0", name="Control", type="bits", access="read, write", text="control bits")
+    section, access = "Modbus holding registers, written by the PLC", "read, write"
+    yield Tag(section=section, address="0", name="Control", type="bits", access=access, text="control bits, see below",
+              places=(Place(area="holding", start=0, count=1),))  # fmt: skip
     for each in CONTROL_REGISTERS:
-        yield Tag(section=section, address=_span(each.address or 0, each.width), name=_camel(each.key),
-                  type="u16" if each.kind == "mm_s" else each.kind, access="read, write", text=each.text)  # fmt: skip
+        start = each.address or 0
+        yield Tag(section=section, address=_span(start, each.width), name=_camel(each.key),
+                  type="u16" if each.kind == "mm_s" else each.kind, access=access, text=each.text,
+                  places=(Place(area="holding", start=start, count=each.width),))  # fmt: skip
     section = "Control bits (holding register 0, coils 100 to 115)"
     for each in CONTROL_BITS:
         bit = each.bit or 0
-        yield Tag(section=section, address=f"{bit}, coil {COIL_BASE + bit}", name=_camel(each.key), type="bit",
-                  access="read, write", text=each.text)  # fmt: skip
+        yield Tag(section=section, address=f"{bit}, coil {COIL_BASE + bit}", name=_camel(each.key), type="bit", access=access,
+                  text=each.text,
+                  places=(Place(area="holding", start=0, count=1, bit=bit, within="Control"),
+                          Place(area="coil", start=COIL_BASE + bit, count=1)))  # fmt: skip
+    for number, name, text in INHIBIT_TEXTS:
+        yield Tag(section="Inhibit bits (holding register 10)", address=str(number), name=name, type="bit", access=access,
+                  text=text, places=(Place(area="holding", start=10, count=1, bit=number, within="Inhibit"),))  # fmt: skip
     yield Tag(section="Modbus coils", address=str(GATE_COIL), name="RejectGate", type="bit", access="read",
-              text="mirror of the reject gate when the bridge fires it")  # fmt: skip
+              text="mirror of the reject gate when the bridge fires it",
+              places=(Place(area="coil", start=GATE_COIL, count=1),))  # fmt: skip
 
 
 def _opcua(line: str, stations: Sequence[str]) -> Iterator[Tag]:
@@ -132,32 +191,39 @@ def _opcua(line: str, stations: Sequence[str]) -> Iterator[Tag]:
         section, root = f"OPC UA, {line}.{station}", f"ns=2;s={line}.{station}"
         for node in NODES:
             kind = f"{node.data_type}[{node.length}]" if node.length else node.data_type
-            yield Tag(section=section, address=f"{root}.{node.group}.{node.name}", name=f"{node.group}.{node.name}", type=kind,
-                      unit=UNITS[node.unit][0] if node.unit else "", access="read", text=node.text)  # fmt: skip
+            yield _node(section, root, f"{node.group}.{node.name}", kind, "read", node.text,
+                        unit=UNITS[node.unit][0] if node.unit else "")  # fmt: skip
         for each in CONTROL_NODES:
-            yield Tag(section=section, address=f"{root}.Control.{each.node}", name=f"Control.{each.node}",
-                      type=each.ua_type or "", unit=_control_unit(each), access="read, write", text=each.text)  # fmt: skip
+            yield _node(section, root, f"Control.{each.node}", each.ua_type or "", "read, write", each.text,
+                        unit=_control_unit(each))  # fmt: skip
         for method in METHODS:
             taken = ", ".join(f"{name}: {kind}" for name, kind, _ in method.inputs)
             given = ", ".join(f"{name}: {kind}" for name, kind, _ in method.outputs)
-            yield Tag(section=section, address=f"{root}.{method.name}", name=method.name, type=f"({taken}) -> ({given})",
-                      access="call", text=method.text)  # fmt: skip
+            yield _node(section, root, method.name, f"({taken}) -> ({given})", "call", method.text)
+
+
+def _node(section: str, root: str, name: str, kind: str, access: str, text: str, *, unit: str = "") -> Tag:
+    node = f"{root}.{name}"
+    return Tag(section=section, address=node, name=name, type=kind, unit=unit, access=access, text=text,
+               places=(Place(area="opcua", node=node),))  # fmt: skip
 
 
 def _codes() -> Iterator[Tag]:
     for verdict in VerdictCode:
-        yield Tag(section="Verdict codes (VerdictEnum)", address=str(int(verdict)), name=verdict.name)
+        yield Tag(section="Verdict codes (VerdictEnum)", address=str(int(verdict)), name=verdict.name,
+                  places=(Place(area="verdict code", start=int(verdict)),))  # fmt: skip
     for disposition in Disposition:
-        yield Tag(section="Disposition codes (DispositionEnum)", address=str(int(disposition)), name=disposition.name)
+        yield Tag(section="Disposition codes (DispositionEnum)", address=str(int(disposition)), name=disposition.name,
+                  places=(Place(area="disposition code", start=int(disposition)),))  # fmt: skip
     for state in StationState:
-        yield Tag(section="State strings", address=state.value, name=state.value, text=_STATE_TEXTS[state])
+        yield Tag(section="State strings", address=state.value, name=state.value, text=_STATE_TEXTS[state],
+                  places=(Place(area="state"),))  # fmt: skip
     for kind in ALARMS.values():
         effects = {"StopRequest": kind.stop_request, "Degraded": kind.degraded, "until ClearError": kind.latched}
         ends = ", ".join(name for name, holds in effects.items() if holds)
-        text = f"{kind.text} ({ends})" if ends else kind.text
-        yield Tag(
-            section="Error and alarm codes", address=str(kind.code), name=kind.name, type=kind.severity, text=text
-        )
+        yield Tag(section="Error and alarm codes", address=str(kind.code), name=kind.name, type=kind.severity,
+                  text=f"{kind.text} ({ends})" if ends else kind.text,
+                  places=(Place(area="error code", start=kind.code),))  # fmt: skip
 
 
 def _control_unit(each: ControlField) -> str:
@@ -176,7 +242,7 @@ def _markdown(line: str, rows: Sequence[Tag]) -> str:
     out = [f"# Tags of {line}", ""]
     for section in dict.fromkeys(each.section for each in rows):
         members = [each for each in rows if each.section == section]
-        columns = [name for name in COLUMNS[1:] if any(getattr(each, name) for each in members)]
+        columns = [name for name in TABLE_COLUMNS if any(getattr(each, name) for each in members)]
         out += [f"## {section}", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
         for each in members:
             out.append("| " + " | ".join(getattr(each, name).replace("|", "\\|") for name in columns) + " |")
@@ -184,9 +250,9 @@ def _markdown(line: str, rows: Sequence[Tag]) -> str:
     return "\n".join(out)
 
 
-def _csv(rows: Sequence[Tag]) -> str:
+def _csv(line: str, stations: Sequence[str]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([[getattr(each, name) for name in COLUMNS] for each in rows])
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows(line, stations))
     return text.getvalue()

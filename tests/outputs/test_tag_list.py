@@ -10,10 +10,20 @@ import re
 import pytest
 
 from bridge.domain.alarms import ALARMS
+from bridge.domain.condition import Condition
+from bridge.domain.messages import Inhibit
 from bridge.domain.status import StationState
-from bridge.outputs.control_block import CONTROL_BITS, CONTROL_FIELDS, CONTROL_NODES, CONTROL_REGISTERS, initial_block
+from bridge.outputs.control_block import (
+    CONTROL_BITS,
+    CONTROL_FIELDS,
+    CONTROL_NODES,
+    CONTROL_REGISTERS,
+    INHIBIT_TEXTS,
+    initial_block,
+)
 from bridge.outputs.node_map import METHODS, NODES
-from bridge.outputs.register_map import INPUT_REGISTERS, SLOT_FIELDS
+from bridge.outputs.plc_view import PlcView
+from bridge.outputs.register_map import FLAG_TEXTS, INPUT_REGISTERS, INPUT_SIZE, SLOT_FIELDS, STATUS_BITS, encode
 from bridge.outputs.tag_list import COLUMNS, FORMATS, TagFormat, render_tags, tags
 
 
@@ -43,10 +53,69 @@ def test_unit_ids_follow_the_stations() -> None:
 
 
 def test_csv_and_json_have_the_same_rows() -> None:
-    rows = list(csv.reader(io.StringIO(render_tags("csv"))))
-    assert tuple(rows[0]) == COLUMNS
-    assert [list(each.values()) for each in json.loads(render_tags("json"))] == rows[1:]
-    assert len(rows) > 150
+    table = list(csv.reader(io.StringIO(render_tags("csv"))))
+    assert tuple(table[0]) == COLUMNS
+    listed = json.loads(render_tags("json"))
+    assert [["" if value is None else str(value) for value in each.values()] for each in listed] == table[1:]
+    assert len(table) > 150
+
+
+def test_csv_places_are_plain_integers_and_names_are_unique_in_their_area() -> None:
+    table = list(csv.DictReader(io.StringIO(render_tags("csv"))))
+    for row in table:
+        assert all(re.fullmatch(r"\d*", row[column]) for column in ("start", "count", "bit")), row
+        assert (row["area"] == "opcua") == bool(row["node"]), row
+        assert bool(row["start"]) == (row["area"] not in ("opcua", "state")), row
+        assert bool(row["count"]) == (row["area"] in ("input", "discrete", "holding", "coil", "slot")), row
+    named = [(row["area"], row["name"]) for row in table if row["name"] != "Reserved" and row["area"] != "unit"]
+    assert len(named) == len(set(named))
+    found = {(row["area"], row["name"]): (row["start"], row["count"], row["bit"]) for row in table}
+    assert found["input", "ResultsWritten"] == ("38", "2", "")
+    assert found["input", "StatusBits.PlcHeartbeatLost"] == ("0", "1", "10")
+    assert found["discrete", "PlcHeartbeatLost"] == ("10", "1", "")
+    assert found["slot", "CloseCount"] == ("8", "2", "")
+    assert found["coil", "ClearError"] == ("103", "1", "")
+    assert found["holding", "Control.ClearError"] == ("0", "1", "3")
+    assert [row["start"] for row in table if row["area"] == "unit"] == ["0", "1", "255"]
+
+
+def test_csv_places_cover_what_a_plc_can_reach() -> None:
+    def covered(area: str) -> list[int]:
+        whole = [
+            row for row in csv.DictReader(io.StringIO(render_tags("csv"))) if row["area"] == area and not row["bit"]
+        ]
+        return sorted(int(row["start"]) + step for row in whole for step in range(int(row["count"])))
+
+    assert covered("input") == list(range(INPUT_SIZE))
+    assert covered("holding") == list(range(16))
+    assert covered("discrete") == [*range(14), *range(16, 20)]  # 14 and 15 are status bits that mean nothing yet
+    assert covered("coil") == [0, *range(100, 106)]
+    assert covered("slot") == list(range(14))
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_every_bit_has_its_line_of_text(fmt: TagFormat) -> None:
+    text = render_tags(fmt)
+    for _, name, line in (*STATUS_BITS, *FLAG_TEXTS, *INHIBIT_TEXTS):
+        assert line, name
+        assert "\n" not in line
+        assert line in text, name
+    for each in CONTROL_BITS:
+        assert each.text in text, each.key
+    assert "read whole slots: 100-211 and 212-323, at most 125 registers a request" in text
+
+
+def test_inhibit_bits_are_those_of_the_station() -> None:
+    for number, name, _ in INHIBIT_TEXTS:
+        condition = Condition()
+        condition.inhibited(Inhibit(bits=1 << number))
+        assert condition.obstacle == "inhibited: " + re.sub(r"(?<!^)([A-Z])", r" \1", name).lower()
+
+
+def test_what_can_be_not_available_says_so() -> None:
+    empty = encode(PlcView(), now_ns=0, word_order="high_first")
+    for register in INPUT_REGISTERS:
+        assert (empty[register.address] == 65_535) == ("65535 =" in register.text), register.name
 
 
 def test_markdown_tables_are_whole() -> None:
