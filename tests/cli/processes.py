@@ -25,18 +25,13 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.ports import free_ports
+
 ROOT = Path(__file__).parent.parent.parent
 PICTURES = ROOT / "simulators" / "pictures" / "ball-screw"
 STATION = "linegate/line1/station1/"
 LINEGATE = (sys.executable, "-P", "-m", "bridge")
 LOST, RETURNED = "mqtt_lost", "mqtt_connected"
-
-
-def free_ports(count: int) -> list[int]:
-    """Give ports that nobody has just now, all different."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def eventually(condition: Callable[[], Any], limit_s: float = 20.0) -> Any:
@@ -143,7 +138,10 @@ class Bridge:
             return 0, ""
 
     def wait_ready(self) -> None:
-        eventually(lambda: self.get("/readyz") == (200, '{"ready": true, "reasons": []}'))
+        try:
+            eventually(lambda: self.get("/readyz") == (200, '{"ready": true, "reasons": []}'))
+        except AssertionError as exc:
+            raise AssertionError(f"not ready: {self.log}") from exc
 
     def metrics(self) -> dict[str, float]:
         """Give every sample of the station by its name; verdicts as `linegate_verdicts_total/ERROR`."""

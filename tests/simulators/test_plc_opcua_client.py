@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import pytest
 from asyncua import ua
 
+from tests.ports import free_ports
 from tests.simulators.fake_opcua import CONTROL, FakeOpcua
 from tests.simulators.line_process import LineProcess
 
 pytestmark = pytest.mark.timeout(60)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 async def test_every_result_is_read_once_and_the_missed_ones_are_asked_for() -> None:
     server = FakeOpcua()
-    endpoint = await server.start(free_port())
+    endpoint = await server.start(free_ports(1)[0])
     async with LineProcess("simulators.plc.opcua", "--endpoint", endpoint) as client:
         await client.event("opcua_up")
         await server.show(2**32 - 1, 1)
@@ -43,7 +37,7 @@ async def test_every_result_is_read_once_and_the_missed_ones_are_asked_for() -> 
 
 async def test_a_part_is_told_by_handshake() -> None:
     server = FakeOpcua()
-    endpoint = await server.start(free_port())
+    endpoint = await server.start(free_ports(1)[0])
     boolean = ua.VariantType.Boolean
     trigger, ack = server.nodes["Control.Trigger"], server.nodes["Status.TriggerAck"]
     async with LineProcess("simulators.plc.opcua", "--endpoint", endpoint) as client:
@@ -65,7 +59,7 @@ async def test_a_part_is_told_by_handshake() -> None:
 
 
 async def test_a_server_that_goes_and_comes_back_is_found_again() -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     first = FakeOpcua()
     endpoint = await first.start(port)
     async with LineProcess("simulators.plc.opcua", "--endpoint", endpoint) as client:

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_ports
+
 
 class MosquittoBroker:
     """A mosquitto on a port and a folder of its own; `stop` saves its sessions, `kill` loses what was not saved."""
 
     def __init__(self, folder: Path, *, extra: str = "") -> None:
         self.host = "127.0.0.1"
-        self.port = _free_port()
+        (self.port,) = free_ports(1)
         self._folder = folder
         self._log = folder / "mosquitto.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,13 +66,6 @@ class MosquittoBroker:
 
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture
