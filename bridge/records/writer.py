@@ -39,6 +39,7 @@ STUCK_NS = 1000 * MS
 # One of these is the row's own fault: trying again can't help, and the rows behind it must not wait for it.
 ROW_FAULTS = (
     IntegrityError, DataError, InterfaceError, ProgrammingError, NotSupportedError, OverflowError, UnicodeError,
+    sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.NotSupportedError,
 )  # fmt: skip
 DATABASE_FAULTS = (SQLAlchemyError, sqlite3.Error, OSError, BridgeError)
 
@@ -212,6 +213,22 @@ class Writer:
         connection = self._connect()
         judged = [entry.row for entry in batch if entry.table is verdicts]
         closing = self._to_close if not judged or len(self._to_close) >= MAX_TO_CLOSE else []
+        if judged and len(batch) == 1 and not closing:
+            self._write_verdict(connection, judged[0])
+        else:
+            self._write_all(connection, batch, closing)
+        self._to_close = ([] if closing else self._to_close) + [
+            {f"key_{name}": row[name] for name in KEY} for row in judged
+        ]
+        self.transactions += 1
+
+    def _write_verdict(self, connection: Connection, row: Row) -> None:
+        """Commit the usual batch, one verdict: a single statement is a transaction of its own, and the quickest."""
+        driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+        if driver.execute(self._insert(verdicts, connection), row).rowcount != 1:
+            log.error("journal_row_exists", table=verdicts.name, rows=1)
+
+    def _write_all(self, connection: Connection, batch: list[_Entry], closing: list[Row]) -> None:
         with connection.begin():
             for table in _INSERTS:
                 rows = [entry.row for entry in batch if entry.table is table]
@@ -222,10 +239,6 @@ class Writer:
                     log.error("journal_row_exists", table=table.name, rows=len(rows) - written)
             if closing:
                 connection.execute(_CLOSE_TRIGGER, closing)
-        self._to_close = ([] if closing else self._to_close) + [
-            {f"key_{name}": row[name] for name in KEY} for row in judged
-        ]
-        self.transactions += 1
 
     def _insert(self, table: Table, connection: Connection) -> str:
         """Compile a statement once: the toolkit's own way through it costs more than the database does."""
