@@ -88,9 +88,10 @@ class Journey:
         result, swept = self._settle(job, judged, begun_ns)
         outcome = Outcome(result=result, document=encode(verdict_document(result)))
         await self._commit(outcome)
-        for output in self._outputs:
+        for place, output in enumerate(self._outputs):
+            if place:
+                await asyncio.sleep(0)  # the thread that the output before handed over to needs the interpreter now
             output.publish(outcome)
-            await asyncio.sleep(0)  # the thread that an output handed over to needs the interpreter now
         return Arrived(outcome=outcome, frame=judged.frame, swept=swept)
 
     async def _judge(self, job: Job, begun_ns: int) -> Judged:
