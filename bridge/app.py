@@ -41,7 +41,6 @@ from bridge.station_loop import StationLoop
 HISTORY = 1000
 SWITCH_INTERVAL_S = 0.0005
 """How long one Python thread may hold the others up; the default of 5 ms is 6 mm of belt."""
-STOP_LIMIT_S = 8.0
 
 log = structlog.get_logger()
 

@@ -36,10 +36,6 @@ class InferenceError(BridgeError):
     """The model gave no usable scores: NaN, a wrong shape, a value outside 0 to 1, or it failed."""
 
 
-class OutputError(BridgeError):
-    """An output could not take a message."""
-
-
 class BundleError(BridgeError):
     """A model bundle that is missing, tampered with, of the wrong shape, or off its golden scores."""
 

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, exists, inspect, update
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.pool import NullPool
 
 from bridge.errors import ConfigError, StartError
 from bridge.records import schema
-from bridge.records.schema import triggers, verdicts
 
 BUSY_TIMEOUT_S = 0.25
 READ_TIMEOUT_S = 5.0
@@ -29,13 +28,6 @@ ADVICE = (
     ("full", "make room on the disk"),
     ("malformed", "it is damaged: move it away, a new one will be made"),
     ("not a database", "it is damaged or another kind of file: move it away, a new one will be made"),
-)
-
-# What a killed run had judged and not closed: closing a trigger is left to a transaction that nobody waits for.
-_CLOSE_JUDGED = (
-    update(triggers)
-    .where(schema.IS_OPEN, exists().where(*(verdicts.c[name] == triggers.c[name] for name in schema.KEY)))
-    .values(open=0)
 )
 
 
@@ -69,8 +61,6 @@ def open_for_writing(path: Path) -> Engine:
     try:
         with engine.connect() as connection:
             _prepare(connection, path)
-            connection.execute(_CLOSE_JUDGED)
-            connection.commit()
     except (DatabaseError, sqlite3.Error) as exc:
         raise StartError(f"records.url: can't use {path}: {_cause(exc)}; {_advice(exc)}") from exc
     return engine

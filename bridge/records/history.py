@@ -41,7 +41,10 @@ class History:
         self._engine = engine
 
     def unfinished(self, line: str, station: str) -> list[Unfinished]:
-        """Give the accepted triggers without a verdict, oldest first."""
+        """Give the accepted triggers without a verdict, oldest first.
+
+        A killed run may leave some open that it had judged: closing them is left to a transaction that nobody waits for.
+        """
         rows = self._rows(
             select(triggers)
             .where(

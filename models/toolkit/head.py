@@ -12,15 +12,10 @@ from torch.nn import functional
 from models.toolkit.backbone import FEATURES
 from models.toolkit.features import MIRRORS, FeatureSet
 
-Mask = npt.NDArray[np.bool_]
-
 # A cell is a defect from this masked share on; cells with less, and neighbours of defects, teach nothing.
 MIN_MASKED_SHARE = 0.05
-# The share of the highest background cells within the area that is learned from: nearly all others are easy.
+# The share of the highest background cells that is learned from: nearly all others are easy.
 HARD_NEGATIVES = 0.02
-
-# Far below any logit that a head gives, far above where float32 would lose the sum.
-OUTSIDE_LOGIT = -100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,57 +67,46 @@ def image_logit(cells: Tensor) -> Tensor:
     return cells.amax(dim=(1, 2, 3))
 
 
-def within_area(cells: Tensor, area: Tensor) -> Tensor:
-    """Lower the logits (N x 1 x h x w) outside the area (h x w, or N x 1 x h x w; true inside) beyond all reach."""
-    return cells + torch.where(area, 0.0, OUTSIDE_LOGIT)
-
-
 def feature_moments(features: npt.NDArray[np.float16], rows: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each channel over the unmirrored training pictures (every third of them)."""
     sample = torch.from_numpy(features[list(rows)[::3], 0].astype(np.float32))
     return sample.mean(dim=(0, 2, 3)), sample.std(dim=(0, 2, 3)) + 1e-3
 
 
-def head_loss(cells: Tensor, share: Tensor, area: Tensor) -> Tensor:
+def head_loss(cells: Tensor, share: Tensor) -> Tensor:
     """Return the training loss of a batch: defect cells, the hardest background cells, and the picture's verdict.
 
-    `cells` are logits N x 1 x h x w, `share` the masked share and `area` where to look, both N x h x w.
+    `cells` are logits N x 1 x h x w, `share` is the masked share, N x h x w.
     """
     logits = cells[:, 0]
     peak = share.amax(dim=(1, 2), keepdim=True)
     # The cell with most of a pit counts even where the pit is smaller than the least share.
     positive = (share > 0) & ((share >= MIN_MASKED_SHARE) | (share >= peak))
     near = functional.max_pool2d((share > 0).float()[:, None], kernel_size=3, stride=1, padding=1)[:, 0] > 0
-    background = logits[area & ~near]
+    background = logits[~near]
     hardest = background.topk(max(1, int(background.numel() * HARD_NEGATIVES))).values
     loss = functional.softplus(hardest).mean()
     if bool(positive.any()):
         loss = loss + functional.softplus(-logits[positive]).mean()
     label = (peak[:, 0, 0] > 0).float()
-    return loss + functional.binary_cross_entropy_with_logits(image_logit(within_area(cells, area[:, None])), label)
+    return loss + functional.binary_cross_entropy_with_logits(image_logit(cells), label)
 
 
-def draw_windows(
-    data: FeatureSet, area: Mask, rows: npt.NDArray[np.int64], order: np.random.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
+def draw_windows(data: FeatureSet, rows: npt.NDArray[np.int64], order: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Draw a random mirror image of each row and a window of half its width: half the work, and more variety."""
     width = data.features.shape[-1]
     window = width // 2
-    features, share, inside = [], [], []
+    features, share = [], []
     for row in rows:
         mirrored, left = order.integers(0, MIRRORS), order.integers(0, width - window + 1)
         features.append(data.features[row, mirrored, :, :, left : left + window])
         share.append(data.cells[row, mirrored, :, left : left + window])
-        inside.append(area[mirrored, :, left : left + window])
     stacked = np.stack(features).astype(np.float32)
-    return torch.from_numpy(stacked), torch.from_numpy(np.stack(share)), torch.from_numpy(np.stack(inside))
+    return torch.from_numpy(stacked), torch.from_numpy(np.stack(share))
 
 
-def train_head(data: FeatureSet, area: Mask, rows: Sequence[int], settings: HeadSettings, *, seed: int) -> CellHead:
-    """Train a head on the given rows, one window of each in every epoch; the seed fixes the result.
-
-    `area` is where to look in each mirror image: 4 x h x w.
-    """
+def train_head(data: FeatureSet, rows: Sequence[int], settings: HeadSettings, *, seed: int) -> CellHead:
+    """Train a head on the given rows, one window of each in every epoch; the seed fixes the result."""
     torch.manual_seed(seed)
     order = np.random.default_rng(seed)
     mean, deviation = feature_moments(data.features, rows)
@@ -134,8 +118,8 @@ def train_head(data: FeatureSet, area: Mask, rows: Sequence[int], settings: Head
     for _ in range(settings.epochs):
         shuffled = order.permutation(np.asarray(rows))
         for start in range(0, len(shuffled), settings.batch):
-            features, share, inside = draw_windows(data, area, shuffled[start : start + settings.batch], order)
-            loss = head_loss(head(features), share, inside)
+            features, share = draw_windows(data, shuffled[start : start + settings.batch], order)
+            loss = head_loss(head(features), share)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

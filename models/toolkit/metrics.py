@@ -37,7 +37,6 @@ class Verdicts:
     """What thresholds do to a set of pictures: shares of defective and of good ones."""
 
     passed_defective: Share
-    doubtful_defective: Share
     rejected_good: Share
     doubtful_good: Share
 
@@ -81,7 +80,6 @@ def count_verdicts(scores: Scores, defective: Labels, *, reject: float, doubt: f
     bad, good = scores[defective], scores[~defective]
     return Verdicts(
         passed_defective=Share(count=int((bad < doubt).sum()), n=len(bad)),
-        doubtful_defective=Share(count=int(((bad >= doubt) & (bad < reject)).sum()), n=len(bad)),
         rejected_good=Share(count=int((good >= reject).sum()), n=len(good)),
         doubtful_good=Share(count=int(((good >= doubt) & (good < reject)).sum()), n=len(good)),
     )

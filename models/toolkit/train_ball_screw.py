@@ -18,7 +18,7 @@ from models.toolkit.bundle_writer import GoldenFrame, Manifest, write_golden, wr
 from models.toolkit.calibration import NEUTRAL, Calibration, calibrate, logits_of
 from models.toolkit.data import FOLDS, HELD_OUT_PLACES, Picture, hash_pictures, in_places, load_rgb, read_pictures
 from models.toolkit.export import CellModel, InputShape, check_parity, export_onnx
-from models.toolkit.features import MIRRORS, compute_features
+from models.toolkit.features import compute_features
 from models.toolkit.head import CellHead, HeadSettings, train_head
 from models.toolkit.quantize import quantize_u8s8
 from models.toolkit.runtime import open_session, run_scores
@@ -64,8 +64,7 @@ def fit(
     features = compute_features(pictures, trunk, width=shape.width, height=shape.height)
     kept_back = {*VALIDATION_PLACES, *HELD_OUT_PLACES}
     rows = [row for row, picture in enumerate(pictures) if picture.place and picture.place not in kept_back]
-    everywhere = np.ones((MIRRORS, *features.cells.shape[-2:]), dtype=np.bool_)
-    return train_head(features, everywhere, rows, settings, seed=seed), [pictures[row] for row in rows]
+    return train_head(features, rows, settings, seed=seed), [pictures[row] for row in rows]
 
 
 def build(
@@ -141,18 +140,16 @@ def judge(path: Path, pictures: Sequence[Picture], shape: InputShape) -> Judged:
 def figures(judged: Judged, calibration: Calibration) -> dict[str, object]:
     """Give the figures of one set: AUROC, verdict counts at the shipped thresholds, escapes at 1 % false rejects."""
     scores, bad = judged.scores, judged.labels
-    passed = scores < calibration.doubt
-    rejected = scores >= calibration.reject
-    escapes = int((passed & bad).sum())
-    low, high = metrics.wilson_interval(count=escapes, n=int(bad.sum()))
+    verdicts = metrics.count_verdicts(scores, bad, reject=calibration.reject, doubt=calibration.doubt)
+    escapes = verdicts.passed_defective
     return {
-        "good": int((~bad).sum()),
-        "pitting": int(bad.sum()),
+        "good": verdicts.rejected_good.n,
+        "pitting": escapes.n,
         "auroc": round(metrics.auroc(scores, bad), 4),
-        "escapes": escapes,
-        "escapes_interval": [round(low, 3), round(high, 3)],
-        "doubtful_good": int((~passed & ~rejected & ~bad).sum()),
-        "false_rejects": int((rejected & ~bad).sum()),
+        "escapes": escapes.count,
+        "escapes_interval": [round(end, 3) for end in escapes.interval],
+        "doubtful_good": verdicts.doubtful_good.count,
+        "false_rejects": verdicts.rejected_good.count,
         "escapes_at_1pct_false_rejects": str(metrics.escapes_at_false_rejects(scores, bad)),
     }
 

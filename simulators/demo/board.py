@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-NAMES = {0: "NONE", 1: "PASS", 2: "FAIL", 3: "UNCERTAIN", 4: "ERROR", 5: "LATE"}
 FATES = ("binned", "passed", "swept")
 
 

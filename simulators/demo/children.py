@@ -73,10 +73,6 @@ class Child:
         except TimeoutError as exc:
             raise ChildError(f"{self.name} was not ready within {within_s:g} s (no {event!r}); {self.tail()}") from exc
 
-    def has_seen(self, event: str) -> bool:
-        """Whether the child has told of an event."""
-        return event in self._seen
-
     def tell(self, line: str) -> None:
         """Write a line to the child's stdin."""
         if self._process is not None and self._process.stdin is not None and self.running:

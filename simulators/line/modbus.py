@@ -17,7 +17,6 @@ from simulators.line.field_io import DISCRETE_INPUTS, INPUT_REGISTERS, FieldStat
 
 READ_COILS, READ_DISCRETE, READ_INPUTS = 1, 2, 4
 WRITE_COIL, WRITE_COILS = 5, 15
-COIL_WORDS = 1
 
 
 class PortBusyError(Exception):

@@ -27,7 +27,6 @@ from simulators.truth import LineTruth, write_truth
 
 DEFAULT_IMAGES = Path(__file__).parent.parent / "pictures" / "ball-screw"
 BELT_EVERY_S = 0.1
-MAX_WAIT_S = 0.25
 
 
 class Driver:

@@ -123,11 +123,6 @@ class Plc:
         self._heartbeat: int | None = None
         self._beat_ns: int | None = None
 
-    @property
-    def following(self) -> int:
-        """Parts between the beam and the end of the gate."""
-        return len(self._parts)
-
     def scan(self, now_ns: int, inputs: ScanInputs) -> ScanOutputs:
         """Run one cycle whose outputs switch at `now_ns`."""
         moment = self._moment(now_ns, inputs)

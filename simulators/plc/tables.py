@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LIVE_REGISTERS = 55
-RING_AT = 100
 RING_SLOTS = 16
 RING_SLOT_REGISTERS = 14
 RING_HALVES = ((100, 112), (212, 112))
