@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Sequence
 
 from bridge.config import Config, StationSettings
+from bridge.domain.gate_settings import GateSettings
 from bridge.domain.messages import PictureLost
+from bridge.gate.coil import CoilAddress
+from bridge.gate.link import GateProcess
 from bridge.inputs.cameras.folder import FolderCamera
 from bridge.inputs.cameras.inline import InlineCamera
 from bridge.inputs.mqtt import MqttLink
 from bridge.inputs.mqtt_client import Broker
 from bridge.outputs.plc_servers import ModbusSettings, OpcUaSettings, PlcServers, PlcStation
-from bridge.ports import Camera, Inbox
+from bridge.ports import Camera, Clock, Inbox
 from bridge.records.journal import Journal
 from bridge.records.pictures import PictureStore
 
@@ -44,6 +47,15 @@ def camera_of(config: Config, settings: StationSettings) -> Camera:
     if settings.camera.kind == "folder" and settings.camera.folder is not None:
         return FolderCamera(folder=settings.camera.folder, image_folder=settings.image_folder, max_bytes=limit)
     return InlineCamera(image_folder=settings.image_folder, max_bytes=limit)
+
+
+def gate_process(settings: StationSettings, timing: GateSettings, door: Inbox, clock: Clock) -> GateProcess | None:
+    """Make the process that fires a station's gate; None where the PLC does."""
+    if settings.gate.mode == "plc":
+        return None
+    gate = settings.gate
+    address = CoilAddress(host=gate.host, port=gate.port, coil=gate.coil)
+    return GateProcess(timing, address, clock=clock, tell=door.post)
 
 
 def picture_store(config: Config, journal: Journal, doors: Sequence[Inbox]) -> PictureStore:

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from bridge import __version__
-from bridge.adapters import camera_of, mqtt_link, picture_store, plc_servers
+from bridge.adapters import camera_of, gate_process, mqtt_link, picture_store, plc_servers
 from bridge.config import Config, StationSettings
 from bridge.domain.belt import Belt, BeltSettings
 from bridge.domain.condition import Condition
@@ -24,9 +24,12 @@ from bridge.domain.reception import Reception, ReceptionRules
 from bridge.domain.sequence import SequenceLedger
 from bridge.domain.status import StationStatus
 from bridge.errors import BundleError, StartError
+from bridge.gate.coil import CoilAddress
+from bridge.gate.link import GateProcess
+from bridge.gate.trial import fire_once
 from bridge.gate_reports import GateReports
 from bridge.inputs.mqtt import MqttLink
-from bridge.line_report import gate_settings
+from bridge.line_report import gate_settings, gate_warnings
 from bridge.monitoring.http import HttpServer
 from bridge.monitoring.metrics import LinkCounts
 from bridge.outputs.mqtt import MqttVerdictOutput
@@ -87,6 +90,7 @@ class Built:
     loop: StationLoop
     condition: Condition
     link: MqttLink
+    gate: GateProcess | None
 
 
 async def check_line(config: Config, recipes: Path) -> Mapping[str, Loaded]:
@@ -97,6 +101,13 @@ async def check_line(config: Config, recipes: Path) -> Mapping[str, Loaded]:
         loaded[station.name] = await book.load(name=station.recipe)
         await loaded[station.name].model.close()
     return loaded
+
+
+async def try_gate(station: StationSettings, *, open_ms: float, say: Callable[[str], None]) -> None:
+    """Fire a station's gate once; raises OutputError."""
+    gate = station.gate
+    output = CoilAddress(host=gate.host, port=gate.port, coil=gate.coil)
+    await fire_once(gate_settings(station), output, open_ms=open_ms, clock=SystemClock(), say=say)
 
 
 async def run_bridge(config: Config, recipes: Path) -> None:
@@ -133,6 +144,10 @@ async def run_bridge(config: Config, recipes: Path) -> None:
             )
             for station, loaded, door in zip(config.stations, models, doors, strict=True)
         ]
+        for one in stations:
+            if one.gate is not None:
+                one.gate.start()
+                stack.push_async_callback(one.gate.stop)
         http = _http(config, stations, journal, pictures)
         await asyncio.to_thread(http.start)
         stack.callback(http.stop)
@@ -186,7 +201,8 @@ async def _build(
     line, clock = config.line.name, SystemClock()
     link = mqtt_link(config, settings, door)
     outputs: list[VerdictOutput] = [output, MqttVerdictOutput(link)]
-    condition = Condition()
+    condition = Condition(gate_mode=settings.gate.mode)
+    gate = gate_process(settings, gate_settings(settings), door, clock)
     belt = Belt(BeltSettings(**config.belt.model_dump()))
     plan = GatePlan(gate_settings(settings), belt)
     ledger = SequenceLedger(journal.recent_triggers(line, settings.name, HISTORY))
@@ -204,9 +220,16 @@ async def _build(
             outputs=outputs,
             clock=clock,
             verdict_timeout_ms=settings.verdict_timeout_ms,
+            gate=gate,
         ),
         reports=GateReports(
-            line=line, station=settings.name, condition=condition, journal=journal, outputs=outputs, clock=clock
+            line=line,
+            station=settings.name,
+            condition=condition,
+            journal=journal,
+            outputs=outputs,
+            clock=clock,
+            gate=gate,
         ),
         condition=condition,
         journal=journal,
@@ -218,7 +241,7 @@ async def _build(
     _warn(config, settings, loaded, condition)
     station.activate(loaded)
     door.open(station)
-    return Built(settings.name, station, condition, link)
+    return Built(settings.name, station, condition, link, gate)
 
 
 def _rules(config: Config, settings: StationSettings) -> ReceptionRules:
@@ -235,6 +258,8 @@ def _warn(config: Config, settings: StationSettings, loaded: Loaded, condition: 
     """Say at every start what makes this line less safe than it could be."""
     if loaded.recipe.policy.lets_failures_pass:
         log.warning("recipe_lets_failures_pass", station=settings.name, recipe=loaded.recipe.reference)
+    for text in gate_warnings(settings):
+        log.warning("gate_not_fail_safe", text=text)
     if config.opcua.enabled and config.opcua.anonymous:
         log.warning("opcua_anonymous", text="anybody who reaches the port may read and write", key="opcua.anonymous")
     if config.opcua.enabled and not config.opcua.anonymous:

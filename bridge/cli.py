@@ -17,7 +17,7 @@ import structlog
 import typer
 
 from bridge import __version__
-from bridge.app import check_line, run_bridge
+from bridge.app import check_line, run_bridge, try_gate
 from bridge.config import Config
 from bridge.config_file import load_config
 from bridge.errors import BridgeError, ConfigError
@@ -35,6 +35,8 @@ app = typer.Typer(
 )
 records_app = typer.Typer(help="What was judged, from the journal.", no_args_is_help=True)
 simulate_app = typer.Typer(help="A conveyor, a PLC or a broker alone, against any bridge.", no_args_is_help=True)
+gate_app = typer.Typer(help="The reject gate that the bridge fires itself.", no_args_is_help=True)
+app.add_typer(gate_app, name="gate")
 app.add_typer(records_app, name="records")
 app.add_typer(simulate_app, name="simulate")
 
@@ -162,6 +164,32 @@ def _hand_over(module: str, arguments: list[str]) -> None:
     """Become another program of this package: the simulators share nothing with the bridge but the wire."""
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])
+
+
+@gate_app.callback()
+def gate() -> None:
+    """The reject gate that the bridge fires itself."""
+
+
+@gate_app.command("test")
+def gate_test(
+    config: ConfigFile = DEFAULT_CONFIG,
+    station: Annotated[str | None, typer.Option(help="Station; the first one without.")] = None,
+    open_ms: Annotated[float, typer.Option("--ms", min=1, max=2000, help="How long the gate stays open.")] = 200.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+) -> None:
+    """Fire the gate once: somebody has to stand by and watch it. Stop the bridge before."""
+    settings = load_config(config)
+    chosen = next((one for one in settings.stations if station in (None, one.name)), None)
+    if chosen is None:
+        names = ", ".join(one.name for one in settings.stations)
+        raise ConfigError(f"--station {station}: allowed is one of {names}")
+    if chosen.gate.mode != "bridge":
+        raise ConfigError(f'{chosen.name}: gate.mode = "plc": the PLC fires this gate; allowed here is "bridge"')
+    typer.echo(f"{chosen.name}: the gate will move, coil {chosen.gate.coil} on {chosen.gate.host}:{chosen.gate.port}")
+    if not yes and sys.stdin.isatty():
+        typer.confirm("Is everybody clear of it, and the bridge stopped?", abort=True)
+    asyncio.run(try_gate(chosen, open_ms=open_ms, say=typer.echo))
 
 
 @records_app.command("list")

@@ -153,14 +153,16 @@ class CameraSettings(Section):
 class GateOutput(Section):
     """The reject gate: where its output is, and how whoever fires it has to drive it."""
 
-    mode: Literal["plc"] = Field("plc", description="plc: the bridge publishes orders, the PLC fires")
+    mode: Literal["plc", "bridge"] = Field(
+        "plc", description="who fires: plc (the bridge publishes orders) | bridge (writes the coil below itself)"
+    )
     kind: Literal["divert", "pulse"] = Field(
         "divert", description="divert (open over the part) | pulse (pusher, air jet)"
     )
     host: str = Field("127.0.0.1", min_length=1, description="remote I/O module that switches the gate")
     port: Port = Field(5021, description="its Modbus TCP port")
     coil: int = Field(0, ge=0, le=65535, description="its coil")
-    rest: Literal["reject", "pass"] = Field("reject", description="what the gate does without power")
+    rest: Literal["reject", "pass"] = Field("reject", description="what the gate does with its coil off")
     pulse_ms: Milliseconds = Field(50.0, gt=0, description="with kind pulse: time on, centred on the part's middle")
     max_on_ms: Milliseconds = Field(2000.0, gt=0, description="a gate on for longer is switched off, with an alarm")
     min_on_ms: Milliseconds = Field(30.0, description="shortest time on")

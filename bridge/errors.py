@@ -42,3 +42,7 @@ class BundleError(BridgeError):
 
 class JournalError(BridgeError):
     """The journal could not commit."""
+
+
+class OutputError(BridgeError):
+    """An output can't be written: the text names it and why."""

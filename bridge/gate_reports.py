@@ -10,8 +10,9 @@ from bridge.domain.condition import Condition
 from bridge.domain.confirmation import Confirmations
 from bridge.domain.gate_plan import Revision
 from bridge.domain.gate_track import PartKey
+from bridge.domain.messages import GateNews
 from bridge.domain.part import Result
-from bridge.ports import Clock, GateEvent, Journal, VerdictOutput
+from bridge.ports import Clock, GateEvent, GateOutput, Journal, VerdictOutput
 
 FIRED_EARLY_NS = 50 * NS_PER_MS  # the bridge's idea of the on-command, by samples, against the PLC's own
 
@@ -28,6 +29,7 @@ class GateReports:
         journal: Journal,
         outputs: Sequence[VerdictOutput],
         clock: Clock,
+        gate: GateOutput | None = None,
     ) -> None:
         self._line = line
         self._station = station
@@ -35,6 +37,7 @@ class GateReports:
         self._journal = journal
         self._outputs = outputs
         self._clock = clock
+        self._gate = gate
         self._ordered: dict[PartKey, Result] = {}
         self._unfired: dict[PartKey, None] = {}
         self._unconfirmed: dict[PartKey, Result] = {}
@@ -52,6 +55,9 @@ class GateReports:
     def revised(self, revisions: Sequence[Revision]) -> None:
         """Tell what a change of the belt has made of published orders."""
         for revision in revisions:
+            self._drive(revision)
+            if revision.release is not None:
+                continue
             if revision.collateral:
                 self._collateral(revision.key)
                 continue
@@ -62,6 +68,24 @@ class GateReports:
                 self._ordered[revision.key] = moved = replace(result, order=revision.order)
                 if revision.missed:
                     self._tell(moved)
+
+    def _drive(self, revision: Revision) -> None:
+        """Tell the gate that the bridge fires itself."""
+        if self._gate is not None and revision.release is not None:
+            self._gate.released(revision.key, revision.release)
+        elif self._gate is not None:
+            self._gate.ordered(revision.key, revision.order)
+
+    def news(self, news: GateNews) -> None:
+        """Tell what the bridge's own gate process did; orders that it missed come as revisions."""
+        self._condition.gate_news(news)
+        if news.event == "stuck":
+            parts = ", ".join(str(sequence) for _epoch, sequence in news.keys)
+            self._condition.raise_alarm("GATE_STUCK_ON", f"for sequence {parts}")
+        for key in news.keys if news.event == "fired" else ():
+            self._unfired.pop(key, None)
+            if (result := self._ordered.get(key)) is not None:
+                self._happened("fired", key, result, news.error_ms)
 
     def forget(self, key: PartKey) -> None:
         """Drop a part that is past the gate; the bin may still have to confirm it."""
@@ -93,9 +117,9 @@ class GateReports:
             self._condition.raise_alarm("REJECT_NOT_CONFIRMED", f"{part.part_id} was not seen in the reject bin")
             self._note("not confirmed", key, None)
 
-    def _happened(self, event: GateEvent, key: PartKey, result: Result) -> None:
+    def _happened(self, event: GateEvent, key: PartKey, result: Result, error_ms: float | None = None) -> None:
         for output in self._outputs:
-            output.gate_report(event, result, result.order, None)
+            output.gate_report(event, result, result.order, None, error_ms)
         self._note(event, key, None)
 
     def _tell(self, result: Result, swept: Sequence[PartKey] = ()) -> None:

@@ -17,13 +17,14 @@ def gate_settings(station: StationSettings) -> GateSettings:
     return GateSettings(
         mode=station.gate.mode,
         kind=station.gate.kind,
+        rest=station.gate.rest,
         distance_mm=station.gate_distance_mm,
         open_lead_ms=station.open_lead_ms,
         close_lead_ms=station.close_lead_ms,
         part_length_mm=station.part_length_mm,
         length_tolerance_mm=station.part_length_tolerance_mm,
         guard_mm=station.guard_mm,
-        output_ms=station.output_ms,
+        output_ms=station.output_ms if "output_ms" in station.model_fields_set else None,
         margin_ms=station.margin_ms,
         camera_offset_mm=station.camera_offset_mm,
         pulse_ms=station.gate.pulse_ms,
@@ -63,11 +64,37 @@ def _describe_station(config: Config, station: StationSettings, loaded: Loaded) 
         f"  smallest pitch that can be separated: {pitch:.0f} mm front edge to front edge, "
         f"{speed / pitch:.2f} parts/s; closer parts are swept with a rejected neighbour and reported",
         f"  at that pitch {between} parts lie between eye and gate; the ring holds {RING_SLOTS}",
+        f"  {_gate(station)}",
         f"  {_policies(recipe)}",
     ]
     if due_ms - gate.publish_ms - gate.margin_ms <= 0:
         lines.append("  NO VERDICT CAN BE IN TIME: the gate is too near for this speed")
     return lines
+
+
+def _gate(station: StationSettings) -> str:
+    gate = station.gate
+    if gate.mode == "plc":
+        return "gate: the PLC fires, by the counts and moments that the bridge publishes"
+    held = "passes only by a release of its own" if gate_settings(station).releases else "is let pass unless ordered"
+    return f"gate: the bridge fires, coil {gate.coil} on {gate.host}:{gate.port}; a part {held}"
+
+
+def gate_warnings(station: StationSettings) -> list[str]:
+    """Say what keeps the gate that the bridge fires from being fail-safe."""
+    gate = station.gate
+    if gate.mode == "plc":
+        return []
+    if gate.rest == "pass":
+        return [
+            f'{station.name}: gate.rest = "pass": without power, network or bridge every part passes; not fail-safe'
+        ]
+    if gate.kind == "pulse":
+        return [
+            f'{station.name}: gate.kind = "pulse" can\'t hold back what nobody has judged: '
+            "a part without a verdict passes; not fail-safe"
+        ]
+    return []
 
 
 def _policies(recipe: Recipe) -> str:
@@ -92,6 +119,7 @@ def _warnings(config: Config, loaded: Mapping[str, Loaded]) -> list[str]:
             warnings.append(
                 f"{station.name}: recipe {recipe.name} lets parts with ERROR or LATE pass; Degraded stays set"
             )
+        warnings += gate_warnings(station)
         let_pass = [name for name in ("fail", "uncertain") if getattr(recipe.policy, name) == "pass"]
         if let_pass:
             names = " and ".join(name.upper() for name in let_pass)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from bridge.domain.alarms import AlarmKind
-from bridge.domain.gate import GateOrder
+from bridge.domain.gate import GateOrder, Release
+from bridge.domain.gate_track import PartKey
 from bridge.domain.messages import Inbound
 from bridge.domain.part import Part, Result
 from bridge.domain.recipe import Recipe
@@ -128,8 +129,20 @@ class VerdictOutput(Protocol):
     def alarm(self, alarm: Alarm) -> None:
         """Tell of an alarm raised or cleared."""
 
-    def gate_report(self, event: GateEvent, result: Result, order: GateOrder, reason: str | None) -> None:
-        """Tell what became of a gate order; a report, nothing may actuate from it."""
+    def gate_report(
+        self, event: GateEvent, result: Result, order: GateOrder, reason: str | None, error_ms: float | None = None
+    ) -> None:
+        """Tell what became of a gate order, with the measured firing error; a report, nothing may actuate from it."""
+
+
+class GateOutput(Protocol):
+    """Fires the reject gate where the bridge does that itself. No call blocks or raises."""
+
+    def ordered(self, key: PartKey, order: GateOrder) -> None:
+        """Take a part's order, new or as it has become; a missed one is not to be fired."""
+
+    def released(self, key: PartKey, release: Release) -> None:
+        """Take the release of a part that is to pass, new or as it has become; a refused one is not to be given."""
 
 
 class Journal(Protocol):

@@ -21,7 +21,7 @@ from bridge.domain.part import Part, Result
 from bridge.domain.report import encode, verdict_document
 from bridge.domain.verdict import Judgement, VerdictCode, decide, disposition_for
 from bridge.errors import CameraError, InferenceError, JournalError
-from bridge.ports import Camera, Clock, Frame, Journal, Loaded, Outcome, PictureStore, VerdictOutput
+from bridge.ports import Camera, Clock, Frame, GateOutput, Journal, Loaded, Outcome, PictureStore, VerdictOutput
 
 COMMIT_LIMIT_NS = 10_000_000
 """A stalled disk never holds an output for longer than this."""
@@ -70,6 +70,7 @@ class Journey:
         outputs: Sequence[VerdictOutput],
         clock: Clock,
         verdict_timeout_ms: float,
+        gate: GateOutput | None = None,
     ) -> None:
         self._plan = plan
         self._camera = camera
@@ -77,6 +78,7 @@ class Journey:
         self._pictures = pictures
         self._outputs = outputs
         self._clock = clock
+        self._gate = gate
         self._verdict_timeout_ns = round(verdict_timeout_ms * 1e6)
         self._under_way: tuple[Part, asyncio.Timeout] | None = None
         self._usual_ns = 0
@@ -85,14 +87,22 @@ class Journey:
         """Take one part all the way to the outputs; its record is committed, not yet on the disk."""
         begun_ns = self._clock.now_ns()
         judged = await self._judge(job, begun_ns)
-        result, swept = self._settle(job, judged, begun_ns)
+        result, ordered = self._settle(job, judged, begun_ns)
         outcome = Outcome(result=result, document=encode(verdict_document(result)))
         await self._commit(outcome)
+        self._drive(_key(job.part), ordered)
         for place, output in enumerate(self._outputs):
             if place:
                 await asyncio.sleep(0)  # the thread that the output before handed over to needs the interpreter now
             output.publish(outcome)
-        return Arrived(outcome=outcome, frame=judged.frame, swept=swept)
+        return Arrived(outcome=outcome, frame=judged.frame, swept=ordered.collateral)
+
+    def _drive(self, key: PartKey, ordered: GateOutcome) -> None:
+        """Tell the gate that the bridge fires itself; a PLC reads its orders from the outputs."""
+        if self._gate is not None:
+            self._gate.ordered(key, ordered.order)
+            if ordered.release is not None:
+                self._gate.released(key, ordered.release)
 
     async def _judge(self, job: Job, begun_ns: int) -> Judged:
         """Give one part its verdict by its deadline: the one place where a failure becomes a verdict."""
@@ -159,7 +169,7 @@ class Journey:
             wait_ns = CAMERA_LOOK_NS if moment_ns is None else min(CAMERA_LOOK_NS, moment_ns - self._clock.now_ns())
             await asyncio.sleep(max(0, wait_ns) / 1e9)
 
-    def _settle(self, job: Job, judged: Judged, begun_ns: int) -> tuple[Result, tuple[PartKey, ...]]:
+    def _settle(self, job: Job, judged: Judged, begun_ns: int) -> tuple[Result, GateOutcome]:
         """Join a judgement with its disposition, moment, gate order and the name of its picture."""
         part, trigger, code = job.part, job.part.trigger, judged.judgement.code
         now_ns = self._clock.now_ns()
@@ -185,7 +195,7 @@ class Journey:
             picture=picture,
             replayed=trigger.backlog,
         )
-        return result, ordered.collateral
+        return result, ordered
 
     async def _commit(self, outcome: Outcome) -> None:
         """Wait for the record's commit, but not for long: an output must never stand behind a disk."""

@@ -104,9 +104,10 @@ class StationLoop:
             messages.Inhibit: condition.inhibited,
             messages.PlcCounts: self._plc_counts,
             messages.Command: self._command,
-            messages.Refused: self._refused,
+            messages.Refused: lambda refused: condition.raise_alarm("TRIGGER_UNREADABLE", refused.reason),
             messages.LinkChange: self._link,
-            messages.PictureLost: self._picture_lost,
+            messages.PictureLost: lambda lost: condition.raise_alarm("PICTURE_LOST", lost.text),
+            messages.GateNews: self._gate_news,
         }
 
     def post(self, message: Inbound) -> None:
@@ -228,15 +229,14 @@ class StationLoop:
             while self._unsafe:
                 self._spawn(self._acknowledge(self._unsafe.popleft()), "acknowledge after the journal came back")
 
-    def _refused(self, message: messages.Refused) -> None:
-        self._condition.raise_alarm("TRIGGER_UNREADABLE", message.reason)
-
     def _plc_counts(self, message: messages.PlcCounts) -> None:
         fired, confirmed = self._condition.plc_counted(message)
         self._reports.counted(fired, confirmed)
 
-    def _picture_lost(self, message: messages.PictureLost) -> None:
-        self._condition.raise_alarm("PICTURE_LOST", message.text)
+    def _gate_news(self, news: messages.GateNews) -> None:
+        if news.event == "missed":
+            self._reports.revised(self._plan.give_up(news.keys, news.text))
+        self._reports.news(news)
 
     # -- the belt ------------------------------------------------------------------------------------------------
 

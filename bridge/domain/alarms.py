@@ -158,4 +158,11 @@ ALARMS: Mapping[str, AlarmKind] = _table(
         latched=True,
         text="a part got LATE: its verdict missed its deadline",
     ),
+    AlarmKind(
+        code=35,
+        name="GATE_NOT_REALTIME",
+        severity="warning",
+        degraded=True,
+        text="the gate process runs without real-time priority: it may fire some milliseconds late",
+    ),
 )

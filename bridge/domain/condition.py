@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bridge.domain import tally
 from bridge.domain.alarm_board import AlarmBoard, AlarmChange
+from bridge.domain.gate_settings import GateMode
 from bridge.domain.heartbeat import Heartbeat, HeartbeatWatch
-from bridge.domain.messages import Inhibit, PlcBeat, PlcCounts, PlcEnable
+from bridge.domain.messages import GateNews, Inhibit, PlcBeat, PlcCounts, PlcEnable
 from bridge.domain.recipe import Recipe
 from bridge.domain.sequence import Acceptance
 from bridge.domain.station_state import next_state, state_of
@@ -19,7 +20,7 @@ _INHIBITS = ((0, "bin full"), (1, "air low"), (2, "line stopped"))
 class Condition:
     """Gather what a station knows of itself; every change of an alarm waits in `changes` until it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, gate_mode: GateMode = "plc") -> None:
         self.alarms = AlarmBoard()
         self.counters = Counters()
         self.heartbeat = Heartbeat()
@@ -34,6 +35,10 @@ class Condition:
         self.recipe: Recipe | None = None
         self.model: tuple[str, str] | None = None
         self.last_sequence = 0
+        self.firing_error_ms: float | None = None
+        self.gate_on = False
+        self._gate_mode = gate_mode
+        self._gate_up = gate_mode == "plc"
         self._plc = HeartbeatWatch()
         self._plc_silent = True
         self._state = StationState.STARTING
@@ -55,9 +60,10 @@ class Condition:
         self._note(self.alarms.set(name, standing=standing, text=text))
 
     def clear_error(self) -> None:
-        """Clear the latched alarms; a dead journal stays alarmed."""
-        still_true = frozenset() if self.journal_alive else frozenset({"JOURNAL_DEAD"})
-        self._changes += self.alarms.clear_latched(still_true=still_true)
+        """Clear the latched alarms; a dead journal and a lost gate output stay alarmed."""
+        mended = {"JOURNAL_DEAD": self.journal_alive, "GATE_OUTPUT_LOST": self._gate_up}
+        still_true = {name for name, well in mended.items() if not well}
+        self._changes += self.alarms.clear_latched(still_true=frozenset(still_true))
         self.recipe_ok = self.recipe is not None
 
     def reset_counters(self) -> None:
@@ -126,11 +132,25 @@ class Condition:
 
     def plc_counted(self, counts: PlcCounts) -> tuple[int, int]:
         """Take the PLC's running counts; gives how many gate firings and confirmations are new."""
-        fired = self._grown(counts.origin, "gate_fired", counts.gate_fired)
+        fired = self._grown(counts.origin, "gate_fired", counts.gate_fired) if self._gate_mode == "plc" else 0
         confirmed = self._grown(counts.origin, "reject_confirm", counts.reject_confirm)
         self.count("gate_fired", fired)
         self.count("gate_confirmed", confirmed)
         return fired, confirmed
+
+    def gate_news(self, news: GateNews) -> None:
+        """Take what the bridge's own gate process tells of itself and its output."""
+        if news.event in ("up", "down"):
+            self._gate_up = news.event == "up"
+            if not self._gate_up:
+                self.raise_alarm("GATE_OUTPUT_LOST", news.text)
+        elif news.event in ("realtime", "ordinary"):
+            self.set_alarm("GATE_NOT_REALTIME", standing=news.event == "ordinary", text=news.text)
+        elif news.event in ("on", "off"):
+            self.gate_on = news.event == "on"
+        elif news.event == "fired":
+            self.count("gate_fired")
+            self.firing_error_ms = news.error_ms
 
     def ordered(self) -> None:
         """Note that an order was given, which a PLC's counts must follow."""
@@ -177,7 +197,7 @@ class Condition:
     def ready(self) -> bool:
         """Whether the PLC's handshake may trigger."""
         serving = self.mqtt_up and self.journal_alive and not self.stopping and not self.loading
-        return serving and self.recipe_ok and not self.obstacle
+        return serving and self.recipe_ok and self._gate_up and not self.obstacle
 
     def status(self, *, belt_speed_mm_s: float | None) -> StationStatus:
         """Give the status that outputs show."""
@@ -204,7 +224,7 @@ class Condition:
             degraded=self.alarms.degraded,
             plc_heartbeat_lost=self._plc_silent,
             stop_request=self.alarms.stop_request,
-            gate_unguarded=self._plc_silent,
+            gate_unguarded=self._plc_silent if self._gate_mode == "plc" else not self._gate_up,
             clock_ok="CLOCK" not in self.alarms.standing,
             heartbeat=self.heartbeat.value,
             error_code=code,
@@ -216,6 +236,8 @@ class Condition:
             belt_speed_mm_s=belt_speed_mm_s,
             counters=self.counters,
             last_sequence=self.last_sequence,
+            firing_error_ms=self.firing_error_ms,
+            gate_on=self.gate_on,
         )
 
     def _note(self, change: AlarmChange | None) -> None:

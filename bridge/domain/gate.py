@@ -1,4 +1,4 @@
-"""Gate orders: when the reject gate must be open for one part, and whether that can still be met."""
+"""Gate orders: when the reject gate must be open for one part, and whether that can still be met; and releases."""
 
 from __future__ import annotations
 
@@ -32,3 +32,19 @@ class GateOrder:
 
 
 NO_ORDER = GateOrder()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """When the gate begins to clear the way for a part, and when it may come back.
+
+    The moments are monotonic, None while the belt stands. With `refused`, why the part can't be let pass, it has none.
+    """
+
+    due_ns: int | None = None
+    off_ns: int | None = None
+    refused: str | None = None
+
+    def over(self, now_ns: int) -> bool:
+        """Whether it needs no more care: refused, or its part is through."""
+        return self.refused is not None or (self.off_ns is not None and now_ns >= self.off_ns)

@@ -6,10 +6,12 @@ whether the gate opens there, and whether that can still be met.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bridge.domain.belt import Belt
-from bridge.domain.gate import NO_ORDER, GateOrder
+from bridge.domain.gate import NO_ORDER, GateOrder, Release
+from bridge.domain.gate_release import ReleaseTiming
 from bridge.domain.gate_settings import GateSettings
 from bridge.domain.gate_timing import PLACE_UNKNOWN, SPEED_UNKNOWN, GateTiming, missed
 from bridge.domain.gate_track import PartKey, Stretch, Track, merged_sweeps
@@ -20,18 +22,26 @@ PAST_MM = 100.0  # a part this far behind its last place of interest is forgotte
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateOutcome:
-    """The order for one part, and the parts already let pass that its sweep will touch (each named only once)."""
+    """The order for one part, and the parts already let pass that its sweep will touch (each named only once).
+
+    `release` is set for a part that is to pass a gate which rests in the reject position.
+    """
 
     order: GateOrder
     collateral: tuple[PartKey, ...] = ()
+    release: Release | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """A part's order as it has become: moved, frozen, missed, or (state "none") a part let pass but swept after all."""
+    """A part's order as it has become: moved, frozen, missed, or (state "none") a part let pass but swept after all.
+
+    With `release` it tells of that alone.
+    """
 
     key: PartKey
     order: GateOrder
+    release: Release | None = None
 
     @property
     def missed(self) -> bool:
@@ -41,7 +51,7 @@ class Revision:
     @property
     def collateral(self) -> bool:
         """Whether this tells of a part that was to pass and will be swept: count it once."""
-        return self.order.state == "none"
+        return self.order.state == "none" and self.release is None
 
 
 class GatePlan:
@@ -51,6 +61,7 @@ class GatePlan:
         self._settings = settings
         self._belt = belt
         self._timing = GateTiming(settings, belt)
+        self._releasing = ReleaseTiming(settings, belt)
         self._tracks: dict[PartKey, Track] = {}
         self._last_mm: float | None = None
 
@@ -96,14 +107,16 @@ class GatePlan:
             unplaced = disposition is Disposition.REJECT
             return GateOutcome(order=missed(NO_ORDER, PLACE_UNKNOWN) if unplaced else NO_ORDER)
         if track.state != "undecided":
-            return GateOutcome(order=track.order)
+            return GateOutcome(order=track.order, release=track.release)
         self._note_firings(now_ns)
         if disposition is Disposition.REJECT:
             return self._reject(track, now_ns)
         track.state = "passing"
-        if self._touched(track, self._sweeps(now_ns)):
+        if self._settings.releases:
+            track.release = self._releasing.release_of(track, now_ns)
+        if self._touched(track, self._sweeps(now_ns)) or (track.release is not None and track.release.refused):
             track.order = replace(track.order, collateral=True)
-        return GateOutcome(order=track.order)
+        return GateOutcome(order=track.order, release=track.release)
 
     def revise(self, now_ns: int) -> list[Revision]:
         """Recompute the moments after a sample or after a while without one; give only what changed.
@@ -124,6 +137,11 @@ class GatePlan:
                     revisions.append(Revision(key=key, order=order))
         self._last_mm = position_mm
         revisions += [Revision(key=key, order=self._tracks[key].order) for key in self._newly_swept(now_ns)]
+        for key, track in self._tracks.items():
+            if track.release is not None:
+                release = self._releasing.release_of(track, now_ns)
+                if release is not track.release:
+                    revisions += _release_revised(key, track, release)
         return revisions
 
     def lose(self, now_ns: int, reason: str, *, counted: bool = True) -> list[Revision]:
@@ -143,6 +161,21 @@ class GatePlan:
                 track.order = missed(track.order, reason)
                 track.state = "let_go"
                 revisions.append(Revision(key=key, order=track.order))
+            elif track.release is not None and not (track.release.refused or track.seen_through):
+                revisions += _release_revised(key, track, Release(refused=reason))
+        return revisions
+
+    def give_up(self, keys: Sequence[PartKey], reason: str) -> list[Revision]:
+        """Take from whoever fires that he could not carry out these orders and releases."""
+        revisions: list[Revision] = []
+        for key in keys:
+            track = self._tracks.get(key)
+            if track is not None and track.state == "ordered" and not track.over:
+                track.order = missed(track.order, reason)
+                track.state = "let_go"
+                revisions.append(Revision(key=key, order=track.order))
+            elif track is not None and track.release is not None and not track.release.refused:
+                revisions += _release_revised(key, track, Release(refused=reason))
         return revisions
 
     def reset(self, now_ns: int) -> list[Revision]:
@@ -270,8 +303,20 @@ class GatePlan:
         """Whether a part let pass may yet prove to have been swept by an order that is not over."""
         if track.state != "passing" or track.order.collateral:
             return False
+        if track.release is not None and not track.seen_through:
+            return True
         pending = [one for one in self._tracks.values() if one.state == "ordered" and not one.over]
         return any(body.touches(self._timing.reach(one)) for one in pending)
+
+
+def _release_revised(key: PartKey, track: Track, release: Release) -> list[Revision]:
+    """Note a changed release; one that is refused leaves its part to a gate that rejects: collateral, told once."""
+    track.release = release
+    told = [Revision(key=key, order=track.order, release=release)]
+    if release.refused and not track.order.collateral:
+        track.order = replace(track.order, collateral=True)
+        told.append(Revision(key=key, order=track.order))
+    return told
 
 
 def _let_go(track: Track, reason: str) -> GateOutcome:

@@ -15,6 +15,7 @@ own `max_on_ms`: twenty bad parts in a row are no stuck gate.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,9 @@ from bridge.domain.belt import NS_PER_MS
 from bridge.domain.gate_settings import BRIDGE_LATE_MS, GateSettings
 from bridge.domain.gate_track import PartKey
 
+REMEMBERED = 256
+"""Orders that are over, missed or withdrawn and may still be revised by somebody who does not know it yet."""
+NAMED = 16
 CommandKind = Literal["on", "off", "missed", "stuck"]
 
 
@@ -29,8 +33,8 @@ CommandKind = Literal["on", "off", "missed", "stuck"]
 class GateCommand:
     """One thing to do or to report. `due_ns` is when it should have happened, for the measured firing error.
 
-    "on" and "off" switch the gate, "off" with the keys that are done; "missed" reports orders that must not be fired
-    any more; "stuck" switches it off after max_on_ms, with the keys whose windows were not over.
+    "on" and "off" switch the gate, "off" with the keys that are done (of many the newest); "missed" reports orders that
+    must not be fired any more; "stuck" switches it off after max_on_ms, with the keys whose windows were not over.
     """
 
     kind: CommandKind
@@ -55,6 +59,7 @@ class GateSchedule:
         self._rest_ns = round(settings.rest_ms * NS_PER_MS)
         self._jitter_ns = round(max(settings.firing_jitter_ms, BRIDGE_LATE_MS) * NS_PER_MS)
         self._orders: dict[PartKey, _Order] = {}
+        self._done: deque[PartKey] = deque(maxlen=REMEMBERED)
         self._on_ns: int | None = None
         self._renewed_ns = 0
         self._off_ns: int | None = None
@@ -76,6 +81,8 @@ class GateSchedule:
         has made late by no more than the firing jitter is due now.
         """
         order = self._orders.get(key)
+        if order is None and key in self._done:
+            return True  # what is over can't be moved any more
         if order is None:
             if due_ns is not None and now_ns > due_ns + round(BRIDGE_LATE_MS * NS_PER_MS):
                 return False
@@ -89,7 +96,14 @@ class GateSchedule:
 
     def withdraw(self, key: PartKey) -> None:
         """Forget an order; if the gate is on for it alone it goes off at the next poll."""
-        self._orders.pop(key, None)
+        if key in self._orders:
+            self._finish((key,))
+
+    def drop_untimed(self) -> None:
+        """Forget the orders without moments: nobody is left who could give them any."""
+        for key, order in list(self._orders.items()):
+            if order.due_ns is None or order.off_ns is None:
+                del self._orders[key]
 
     def next_due(self) -> int | None:
         """Give the moment at which `poll` will have something to say; None while nothing is timed."""
@@ -113,8 +127,7 @@ class GateSchedule:
         commands: list[GateCommand] = []
         if self._on_ns is None:
             late = tuple(key for key, due_ns in ripe.items() if now_ns - due_ns > self._jitter_ns)
-            for key in late:
-                del self._orders[key]
+            self._finish(late)
             if late:
                 commands.append(GateCommand(kind="missed", due_ns=min(ripe[key] for key in late), keys=late))
             ripe = {key: due_ns for key, due_ns in ripe.items() if key not in late}
@@ -125,6 +138,8 @@ class GateSchedule:
         for key in ripe:
             self._orders[key].joined = True
         self._renewed_ns = now_ns
+        over = [key for key, order in self._orders.items() if order.joined and self._over(order, now_ns)]
+        self._finish(tuple(over[:-NAMED]))
         return commands
 
     def _switch_off(self, now_ns: int) -> list[GateCommand]:
@@ -142,9 +157,14 @@ class GateSchedule:
         return [GateCommand(kind="stuck", due_ns=stuck_ns, keys=unfinished)]
 
     def _go_off(self, joined: tuple[PartKey, ...], now_ns: int) -> None:
-        for key in joined:
-            del self._orders[key]
+        self._finish(joined)
         self._on_ns, self._off_ns = None, now_ns
+
+    def _finish(self, keys: tuple[PartKey, ...]) -> None:
+        """Forget what is over, missed or withdrawn: nothing brings it back."""
+        for key in keys:
+            del self._orders[key]
+            self._done.append(key)
 
     def _over(self, order: _Order, now_ns: int) -> bool:
         return order.off_ns is not None and order.off_ns <= now_ns

@@ -13,6 +13,7 @@ from typing import Literal
 
 GateMode = Literal["plc", "bridge"]
 GateKind = Literal["divert", "pulse"]
+GateRest = Literal["reject", "pass"]
 
 BRIDGE_LATE_MS = 1.0
 OUTPUT_MS = {"plc": 20.0, "bridge": 5.0}
@@ -23,11 +24,13 @@ class GateSettings:
     """All that the timing of the gate depends on, apart from the belt.
 
     `output_ms` None stands for 20 ms in `plc` mode and 5 ms in `bridge` mode. `firing_jitter_ms` is how late whoever
-    fires may be, never early: the PLC's scan, or the wake-up of the gate process.
+    fires may be, never early: the PLC's scan, or the wake-up of the gate process. `rest` is what the gate does with its
+    coil off; it matters in `bridge` mode alone.
     """
 
     mode: GateMode = "plc"
     kind: GateKind = "divert"
+    rest: GateRest = "reject"
     distance_mm: float = 600.0
     open_lead_ms: float = 40.0
     close_lead_ms: float = 40.0
@@ -47,6 +50,11 @@ class GateSettings:
     def publish_ms(self) -> float:
         """Worst time from an order in the map to a switched output."""
         return OUTPUT_MS[self.mode] if self.output_ms is None else self.output_ms
+
+    @property
+    def releases(self) -> bool:
+        """Whether a part passes only by a release of its own: the bridge drives a gate that rests in reject."""
+        return self.mode == "bridge" and self.rest == "reject" and self.kind == "divert"
 
     @property
     def merge_ms(self) -> float:

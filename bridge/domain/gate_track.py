@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from bridge.domain.gate import NO_ORDER, GateOrder
+from bridge.domain.gate import NO_ORDER, GateOrder, Release
 from bridge.domain.gate_settings import GateSettings, Window
 
 PartKey = tuple[int, int]
@@ -32,7 +32,8 @@ class Track:
     """A tracked part. Positions are the belt's: where it is when the part's edge, or its window, is at the gate.
 
     `on_mm` is where the gate was switched on for it, None before; `over` that its off-command is past. "let_go" parts
-    are rejects that could not be ordered or met: nothing protects them, nothing opens for them.
+    are rejects that could not be ordered or met: nothing protects them, nothing opens for them. `seen_through`: the belt
+    was measured since its release was over.
     """
 
     x0_mm: float | None
@@ -41,6 +42,8 @@ class Track:
     state: TrackState = "undecided"
     lost: str | None = None
     order: GateOrder = NO_ORDER
+    release: Release | None = None
+    seen_through: bool = False
     start_mm: float = 0.0
     end_mm: float = 0.0
     on_mm: float | None = None

@@ -114,6 +114,24 @@ class PictureLost:
     text: str
 
 
+GateEventName = Literal["fired", "released", "missed", "stuck", "on", "off", "up", "down", "realtime", "ordinary"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateNews:
+    """What the bridge's own gate process tells.
+
+    `fired` and `released` name the parts whose on-command left, with its measured error in ms (late is positive);
+    `missed` those whose order could not be carried out; `stuck` those that kept the gate on for too long. `on` and
+    `off` are the coil, `up` and `down` the way to it, `realtime` and `ordinary` how the process is scheduled.
+    """
+
+    event: GateEventName
+    keys: tuple[tuple[int, int], ...] = ()
+    error_ms: float | None = None
+    text: str = ""
+
+
 Inbound = (
     Arrival
     | SpeedSample
@@ -126,4 +144,5 @@ Inbound = (
     | Refused
     | LinkChange
     | PictureLost
+    | GateNews
 )

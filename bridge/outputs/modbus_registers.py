@@ -98,7 +98,7 @@ class StationRegisters:
 
     def _coils(self, address: int, count: int) -> list[bool] | ExcCodes:
         if (address, count) == (GATE_COIL, 1):
-            return [self._panel.view.gate_on]
+            return [self._panel.view.status.gate_on]
         if not _inside(address, count, _COILS):
             return ExcCodes.ILLEGAL_ADDRESS
         return [bool(self._block[0] >> bit & 1) for bit in range(address - COIL_BASE, address - COIL_BASE + count)]

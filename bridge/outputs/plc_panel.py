@@ -112,10 +112,6 @@ class PlcPanel:
         live = self.view.live and status.state is not StationState.STOPPING
         self._show(replace(self.view, status=status, stale=self.view.stale and not beats, live=live))
 
-    def set_gate(self, *, on: bool) -> None:
-        """Mirror the reject gate that the bridge itself fires (coil 0)."""
-        self._show(replace(self.view, gate_on=on))
-
     def check_heartbeat(self, now_ns: int) -> None:
         """Take back Ready and the result of a station whose heartbeat has stood still for 2 s."""
         last = self._heartbeat_at_ns

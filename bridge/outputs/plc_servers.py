@@ -85,12 +85,10 @@ class StationOutput:
     def alarm(self, alarm: Alarm) -> None:
         """Show nothing: PLCs see alarms in the status, by code and text."""
 
-    def gate_report(self, event: GateEvent, result: Result, order: GateOrder, reason: str | None) -> None:
+    def gate_report(
+        self, event: GateEvent, result: Result, order: GateOrder, reason: str | None, error_ms: float | None = None
+    ) -> None:
         """Show nothing: PLCs see the counters, the firing error and the order's flags."""
-
-    def set_gate(self, *, on: bool) -> None:
-        """Mirror the reject gate that the bridge itself fires, as coil 0."""
-        self._hand_over(self._set_gate, on)
 
     def _publish(self, outcome: Outcome, called_ns: int) -> None:
         self._panel.publish(outcome)
@@ -98,9 +96,6 @@ class StationOutput:
 
     def _show(self, status: StationStatus) -> None:
         self._panel.show(status, now_ns=time.monotonic_ns())
-
-    def _set_gate(self, on: bool) -> None:
-        self._panel.set_gate(on=on)
 
 
 class PlcServers:

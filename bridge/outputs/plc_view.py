@@ -69,7 +69,6 @@ class PlcView:
     live: bool = False
     written: int = 0
     accepted_sequence: int = 0
-    gate_on: bool = False
     ring: tuple[int, ...] = EMPTY_RING
     open_lead_ms: float = 0.0
     close_lead_ms: float = 0.0

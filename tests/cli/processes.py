@@ -201,8 +201,9 @@ def _no_delay(_client: Client, _userdata: Any, sock: Any) -> None:
 class Publisher:
     """A paho client that sends triggers to a station and keeps what the station answers."""
 
-    def __init__(self, port: int) -> None:
-        self._heard: dict[str, list[dict[str, Any]]] = {topic: [] for topic in ("verdict", "deadletter", "status")}
+    def __init__(self, port: int, *, topics: Sequence[str] = ()) -> None:
+        heard = ("verdict", "deadletter", "status", *topics)
+        self._heard: dict[str, list[dict[str, Any]]] = {topic: [] for topic in heard}
         self._kept: dict[str, bool] = {}
         self._subscribed = threading.Event()
         self._client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)

@@ -9,9 +9,9 @@ from itertools import count
 from typing import Any
 
 from bridge.domain.belt import Belt, BeltEvent, BeltSettings
-from bridge.domain.gate import GateOrder
+from bridge.domain.gate import GateOrder, Release
+from bridge.domain.gate_drive import GateCall, GateDrive
 from bridge.domain.gate_plan import GatePlan, Revision
-from bridge.domain.gate_schedule import GateSchedule
 from bridge.domain.gate_settings import GateSettings
 from bridge.domain.verdict import Disposition
 from tests.domain.belt_truth import EPOCH_NS, MS, Key, TrueBelt, TruePart, random_breaks
@@ -35,7 +35,7 @@ class Told:
 class Line:
     """Runs from event to event; `told` and `switches` are what came of it."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, releases: bool = False) -> None:
         rng = self.rng = random.Random(seed)
         top = rng.uniform(100.0, 3000.0)
         self.top = top
@@ -44,11 +44,12 @@ class Line:
         even = self.profile == "even"
         sources = ("fixed", "mqtt", "encoder", "encoder") if even else ("plc", "encoder", "encoder")
         self.source = rng.choice(sources)
-        mode = rng.choice(("plc", "bridge"))
+        mode = "bridge" if releases else rng.choice(("plc", "bridge"))
         self.by_count = mode == "plc" and self.source == "encoder"
         self.settings = GateSettings(
             mode=mode,  # type: ignore[arg-type]
-            kind=rng.choice(("divert", "divert", "divert", "pulse")),
+            kind="divert" if releases else rng.choice(("divert", "divert", "divert", "pulse")),
+            rest="reject" if releases else "pass",
             distance_mm=rng.choice((600.0, rng.uniform(300.0, 1500.0))),
             open_lead_ms=rng.choice((40.0, rng.uniform(5.0, 60.0))),
             close_lead_ms=rng.choice((40.0, rng.uniform(5.0, 60.0))),
@@ -67,12 +68,12 @@ class Line:
         self.count0 = rng.choice((0, 2**bits - rng.randint(1, 20_000), rng.randrange(2**bits)))
         self.bridge_belt = Belt(self.belt_settings)
         self.plan = GatePlan(self.settings, self.bridge_belt)
-        self.schedule = GateSchedule(self.settings)
-        self.heard: set[Key] = set()
+        self.drive = GateDrive(self.settings)
+        self.untold: set[Key] = set()
         self.told = Told()
         self.switches: list[tuple[int, int]] = []
         self.stuck: set[Key] = set()
-        self.on_ns: int | None = None
+        self.on_ns: int | None = EPOCH_NS - 10_000 * MS if self.settings.releases else None
         self.parts: dict[Key, TruePart] = self._random_parts()
         self.hear_ns = 0 if mode == "bridge" else round(rng.uniform(0, self.settings.publish_ms) * MS)
         self.wake_ms = 2.0 if mode == "bridge" else self.settings.firing_jitter_ms
@@ -128,6 +129,8 @@ class Line:
             self.now_ns = at_ns
             getattr(self, "_" + what)(at_ns, thing)
         self._fire_until(self.end_ns + 5000 * MS)
+        if self.settings.releases:
+            self._position(self.end_ns + 5000 * MS, rejecting=False)
         if self.by_count:
             self._plc_fires()
 
@@ -140,7 +143,11 @@ class Line:
                     self.put(at_ns, "speed", speed)
             self.put(EPOCH_NS + 300 * MS, "again")
         self.put(EPOCH_NS + 50 * MS, "tick")
+        untold = random.Random(self.parts[next(iter(self.parts))].x0)
         for part in self.parts.values():
+            if self.settings.releases and untold.random() < 0.1:
+                self.untold.add(part.key)
+                continue
             beam_ns = self.belt.reach(part.x0)
             self.put(beam_ns + round(self.rng.uniform(0, 40 if part.latched else 1) * MS), "trigger", (part, beam_ns))
 
@@ -215,6 +222,8 @@ class Line:
         outcome = self.plan.order_for(part.key, disposition, now_ns)
         assert self.plan.order_for(part.key, disposition, now_ns).order == outcome.order
         order = outcome.order
+        if outcome.release is not None:
+            self._release(part.key, outcome.release)
         self.told.orders[part.key] = order
         self.told.published_ns[part.key] = now_ns
         assert not self.told.collateral & set(outcome.collateral), "told twice"
@@ -234,11 +243,15 @@ class Line:
     def _hear(self, now_ns: int, thing: tuple[Key, GateOrder]) -> None:
         """What was published reaches whoever fires by moments."""
         key, order = thing
-        if order.state == "missed":
-            self.schedule.withdraw(key)
-        elif key in self.schedule.pending or key not in self.heard:
-            self.heard.add(key)
-            assert self.schedule.put(key, due_ns=order.due_ns, off_ns=order.off_ns, now_ns=now_ns), "put too late"
+        kind = "withdraw" if order.state == "missed" else "reject"
+        self._call(GateCall(kind=kind, key=key, due_ns=order.due_ns, off_ns=order.off_ns), now_ns)
+
+    def _release(self, key: Key, release: Release) -> None:
+        kind = "withdraw" if release.refused else "release"
+        self._call(GateCall(kind=kind, key=key, due_ns=release.due_ns, off_ns=release.off_ns), self.now_ns)
+
+    def _call(self, call: GateCall, now_ns: int) -> None:
+        assert self.drive.take(call, now_ns), f"too late: {call}"
 
     def _revise(self, now_ns: int) -> None:
         self._told_all(self.plan.revise(now_ns))
@@ -248,6 +261,9 @@ class Line:
         for revision in revisions:
             before, order = self.told.orders[revision.key], revision.order
             assert (order.open_count, order.close_count) == (before.open_count, before.close_count)
+            if revision.release is not None:
+                self._release(revision.key, revision.release)
+                continue
             if revision.collateral:
                 assert revision.key not in self.told.collateral
                 self.told.collateral.add(revision.key)
@@ -263,19 +279,23 @@ class Line:
 
     def _fire_until(self, until_ns: int) -> None:
         """Whoever fires by moments: the gate process wakes up to 2 ms late, the PLC a scan."""
-        while (due_ns := self.schedule.next_due()) is not None and due_ns <= until_ns:
+        while (due_ns := self.drive.next_due()) is not None and due_ns <= until_ns:
             now_ns = min(due_ns + round(self.rng.uniform(0, self.wake_ms) * MS), max(until_ns, due_ns))
-            for command in self.schedule.poll(now_ns):
-                if command.kind == "on":
-                    assert self.on_ns is None
-                    self.on_ns = now_ns
-                elif command.kind == "missed":
-                    self.told.missed |= dict.fromkeys(command.keys, NOT_FIRED)
-                else:
-                    assert self.on_ns is not None
-                    self.switches.append((self.on_ns, now_ns))
-                    self.on_ns = None
-                    self.stuck |= set(command.keys) if command.kind == "stuck" else set()
+            for step in self.drive.poll(now_ns):
+                if step.command.kind == "missed" and step.kind == "release":
+                    self.told.collateral |= set(step.command.keys)
+                elif step.command.kind == "missed":
+                    self.told.missed |= dict.fromkeys(step.command.keys, NOT_FIRED)
+                elif step.command.kind == "stuck":
+                    self.stuck |= set(step.command.keys)
+            self._position(now_ns, rejecting=self.drive.level != self.settings.releases)
+
+    def _position(self, now_ns: int, *, rejecting: bool) -> None:
+        if rejecting and self.on_ns is None:
+            self.on_ns = now_ns
+        elif not rejecting and self.on_ns is not None:
+            self.switches.append((self.on_ns, now_ns))
+            self.on_ns = None
 
     def _plc_fires(self) -> None:
         """An ideal PLC that fires by counts, up to a scan late, merges what is near, and guards max_on."""

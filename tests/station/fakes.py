@@ -139,7 +139,9 @@ class FakeOutput:
     def alarm(self, alarm: Alarm) -> None:
         self.alarms.append(alarm)
 
-    def gate_report(self, event: GateEvent, result: Result, order: GateOrder, reason: str | None) -> None:
+    def gate_report(
+        self, event: GateEvent, result: Result, order: GateOrder, reason: str | None, error_ms: float | None = None
+    ) -> None:
         self.reports.append((event, result.part.sequence, reason))
 
     @property

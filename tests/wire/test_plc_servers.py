@@ -100,10 +100,10 @@ async def test_what_plcs_write_is_posted_on_the_main_loop(running: Running) -> N
 
 async def test_coil_0_mirrors_the_gate(running: Running) -> None:
     modbus = await RawClient.connect(running.servers.modbus_port or 0)
-    running.servers.output("station1").set_gate(on=True)
+    running.servers.output("station1").show(status(gate_on=True))
     while await modbus.ask(b"\x01\x00\x00\x00\x01") != b"\x01\x01\x01":
         await asyncio.sleep(0.005)
-    running.servers.output("station1").set_gate(on=False)
+    running.servers.output("station1").show(status(gate_on=False))
     while await modbus.ask(b"\x01\x00\x00\x00\x01") != b"\x01\x01\x00":
         await asyncio.sleep(0.005)
     modbus.close()
