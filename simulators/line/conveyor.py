@@ -133,6 +133,11 @@ class Conveyor:
         self.riding = {number: part for number, part in self.riding.items() if Mark.BEAM in part.at}
         self._last_laying = self._laid = self._edge_number
 
+    def forget(self, *, keep: int) -> None:
+        """Keep only the newest truths and movements of the gate: for a line that runs for weeks and has no file to fill."""
+        for history in (self.truths, self.gate.fully_open, self.gate.sweeps):
+            del history[:-keep]
+
     def update(self, now_ns: int, *, gate_on: bool) -> tuple[list[LineEvent], int | None]:
         """Live through everything up to `now_ns`, then take the gate's command.
 

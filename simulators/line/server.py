@@ -27,6 +27,7 @@ from simulators.truth import LineTruth, write_truth
 
 DEFAULT_IMAGES = Path(__file__).parent.parent / "pictures" / "ball-screw"
 BELT_EVERY_S = 0.1
+REMEMBERED = 256
 
 
 class Driver:
@@ -71,6 +72,8 @@ class Driver:
             if now_ns / 1e9 - told_belt_s >= BELT_EVERY_S:
                 told_belt_s = now_ns / 1e9
                 belt = self._conveyor.belt
+                if self._options.truth is None:
+                    self._conveyor.forget(keep=REMEMBERED)
                 say("belt", at_ns=now_ns, mm=round(belt.position_at(now_ns), 1), mm_s=round(belt.speed_at(now_ns), 1))
             if self._conveyor.finished and not told_finished:
                 told_finished = True

@@ -22,6 +22,7 @@ from simulators.line.camera import Picture
 
 ImageForm = Literal["inline", "path", "raw"]
 IMAGE_FORMS: tuple[ImageForm, ...] = ("inline", "path", "raw")
+MOST_WAITING = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,7 @@ class TriggerPublisher:
         self._client.on_disconnect = self._on_disconnect
         self._client.on_socket_open = _no_delay
         self._client.reconnect_delay_set(min_delay=1, max_delay=5)
+        self._client.max_queued_messages_set(MOST_WAITING)
         self._client.connect_async(host, port, keepalive=30)
 
     @property
@@ -92,7 +94,7 @@ class TriggerPublisher:
         self._client.loop_start()
 
     def publish(self, message: TriggerMessage) -> None:
-        """Send one trigger; while the broker is away it waits in memory."""
+        """Send one trigger; while the broker is away it waits in memory, up to MOST_WAITING of them: more are lost."""
         make: Any = Properties  # paho leaves its constructor without types
         properties = make(PacketTypes.PUBLISH)
         if message.content_type is not None:

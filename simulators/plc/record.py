@@ -66,6 +66,14 @@ class PlcRecord:
         self.stop_requested = self.stop_requested or live.bit(STOP_REQUEST_BIT)
         self.overrun = overrun
 
+    def forget(self, *, keep: int) -> None:
+        """Keep only the newest entries of each kind: for a PLC that runs for weeks and has no file to fill."""
+        for entries in (self.modbus, self.opcua, self.decisions):
+            for sequence in list(entries)[:-keep]:
+                del entries[sequence]
+        del self.firings[:-keep]
+        del self.remarks[:-keep]
+
     def write(self, path: Path) -> None:
         """Write the record, whole or not at all."""
         document = {key: value for key, value in asdict(self).items() if not key.startswith("_")}

@@ -23,6 +23,9 @@ from simulators.plc.links import BridgeLink, FieldLink, ModbusLink
 from simulators.plc.record import PlcRecord
 from simulators.process import die_with_parent, read_lines, run_first, say, settle_memory, stop_signals
 
+REMEMBERED = 256
+FORGET_EVERY_S = 10.0
+
 
 class OpcuaChild:
     """The OPC UA client's process: its results come in as lines, triggers go out as lines."""
@@ -70,6 +73,12 @@ class OpcuaChild:
         say(**event)
 
 
+async def _forget_old(record: PlcRecord) -> None:
+    while True:
+        await asyncio.sleep(FORGET_EVERY_S)
+        record.forget(keep=REMEMBERED)
+
+
 async def serve(options: argparse.Namespace) -> int:
     """Run the PLC until it is told to stop; gives the exit code."""
     stop, shared, record = asyncio.Event(), Shared(), PlcRecord()
@@ -94,6 +103,8 @@ async def serve(options: argparse.Namespace) -> int:
         asyncio.create_task(talk.run(), name="bridge"),
         asyncio.create_task(stop.wait(), name="stop"),
     ]
+    if options.log is None:
+        tasks.append(asyncio.create_task(_forget_old(record), name="forget"))
     if options.opcua:
         tasks.append(asyncio.create_task(child.run(), name="opcua"))
         await asyncio.sleep(0)
