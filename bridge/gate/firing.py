@@ -29,7 +29,7 @@ REFRESH_NS = 100_000_000
 """The coil is written anew so often, for the module's watchdog and to find a lost one."""
 QUIET_NS = 5_000_000
 LAST_WORD_NS = 250_000_000
-FIFO_PRIORITY = 50
+FIFO_PRIORITY = 20
 NEVER_NS = 2**62
 
 
