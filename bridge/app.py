@@ -40,6 +40,7 @@ from bridge.records.pictures import PictureStore
 from bridge.recovery import complete, remember
 from bridge.station import Journey
 from bridge.station_loop import StationLoop
+from bridge.watchdog import Pulse, Watchdog
 
 HISTORY = 1000
 SWITCH_INTERVAL_S = 0.0005
@@ -91,6 +92,21 @@ class Built:
     condition: Condition
     link: MqttLink
     gate: GateProcess | None
+    verdict_timeout_s: float
+
+    @property
+    def pulses(self) -> tuple[Pulse, Pulse]:
+        """What moves while the station is alive: its loop turns, and no part takes longer than it may."""
+        slow_s = self.verdict_timeout_s + 2.0
+        return (
+            Pulse(what=f"the loop of station {self.name}", count=lambda: self.loop.turns),
+            Pulse(
+                what=f"the judging of station {self.name}",
+                count=lambda: self.loop.entries,
+                sick_s=slow_s,
+                dead_s=max(10.0, 2 * slow_s),
+            ),
+        )
 
 
 async def check_line(config: Config, recipes: Path) -> Mapping[str, Loaded]:
@@ -148,11 +164,12 @@ async def run_bridge(config: Config, recipes: Path) -> None:
             if one.gate is not None:
                 one.gate.start()
                 stack.push_async_callback(one.gate.stop)
-        http = _http(config, stations, journal, pictures)
+        watchdog = Watchdog([pulse for station in stations for pulse in station.pulses])
+        http = _http(config, stations, journal, pictures, alive=lambda: watchdog.alive)
         await asyncio.to_thread(http.start)
         stack.callback(http.stop)
         log.info("started", line=config.line.name, stations=[one.name for one in config.stations], **_addresses(config))
-        await _serve(stations, stop)
+        await _serve(stations, stop, watchdog)
         log.info("stopped")
 
 
@@ -171,13 +188,14 @@ async def _load(book: DiskRecipes, station: StationSettings) -> Loaded:
         raise StartError(f"station {station.name}, recipe {station.recipe}: {exc}") from exc
 
 
-async def _serve(stations: Sequence[Built], stop: asyncio.Event) -> None:
+async def _serve(stations: Sequence[Built], stop: asyncio.Event, watchdog: Watchdog) -> None:
     """Run the stations until told to stop; then let each finish what it accepted, and say farewell."""
     async with asyncio.TaskGroup() as group:
         for station in stations:
             group.create_task(station.loop.run(), name=f"station {station.name}")
             station.link.start()
-        await stop.wait()
+        with watchdog:
+            await stop.wait()
         log.info("stopping")
         for station in stations:
             station.link.hold()
@@ -241,7 +259,7 @@ async def _build(
     _warn(config, settings, loaded, condition)
     station.activate(loaded)
     door.open(station)
-    return Built(settings.name, station, condition, link, gate)
+    return Built(settings.name, station, condition, link, gate, settings.verdict_timeout_ms / 1e3)
 
 
 def _rules(config: Config, settings: StationSettings) -> ReceptionRules:
@@ -284,7 +302,9 @@ async def _complete_open(
             output.publish(done.outcome)
 
 
-def _http(config: Config, stations: Sequence[Built], journal: Journal, pictures: PictureStore) -> HttpServer:
+def _http(
+    config: Config, stations: Sequence[Built], journal: Journal, pictures: PictureStore, *, alive: Callable[[], bool]
+) -> HttpServer:
     """Serve health: the answers are read by its threads, and only read."""
 
     def statuses() -> Mapping[tuple[str, str], StationStatus]:
@@ -303,7 +323,7 @@ def _http(config: Config, stations: Sequence[Built], journal: Journal, pictures:
     return HttpServer(
         host=config.http.host,
         port=config.http.port,
-        alive=lambda: all(each.loop.alive for each in stations),
+        alive=alive,
         not_ready=not_ready,
         stations=statuses,
         links=links,

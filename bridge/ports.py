@@ -14,7 +14,7 @@ from bridge.domain.messages import Inbound
 from bridge.domain.part import Part, Result
 from bridge.domain.recipe import Recipe
 from bridge.domain.status import StationStatus
-from bridge.domain.verdict import Scores
+from bridge.domain.verdict import Inference
 
 GateEvent = Literal["ordered", "fired", "missed", "confirmed"]
 
@@ -26,14 +26,6 @@ class Frame:
     data: bytes
     media_type: str
     captured_utc_ns: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inference:
-    """Scores with what they cost in ms: keys decode, preprocess, inference."""
-
-    scores: Scores
-    timing_ms: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +61,7 @@ class Camera(Protocol):
 
 
 class Model(Protocol):
-    """A loaded, warm and checked model."""
+    """A loaded, warm and checked model; its worker can be lost, and is then started anew."""
 
     @property
     def reference(self) -> str:
@@ -78,6 +70,10 @@ class Model(Protocol):
     @property
     def sha256(self) -> str:
         """SHA-256 of the bundle's manifest, hexadecimal."""
+
+    @property
+    def trouble(self) -> str:
+        """Why its worker can't be relied on just now; empty when it is warm."""
 
     async def infer(self, frame: Frame, part: Part) -> Inference:
         """Score one frame by the part's recipe (region of interest, decode reduction); raises InferenceError, CameraError."""

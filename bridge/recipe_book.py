@@ -13,8 +13,9 @@ from bridge.config import Models
 from bridge.domain.recipe import Recipe
 from bridge.errors import ConfigError
 from bridge.inference.bundle import Bundle, open_bundle
-from bridge.inference.model import OnnxModel, OnnxSettings
+from bridge.inference.settings import OnnxSettings
 from bridge.inference.trust import load_trust
+from bridge.inference.watched import WatchedModel
 from bridge.ports import Loaded
 from bridge.recipe_files import build_recipe, name_of_number, read_recipe
 
@@ -54,9 +55,10 @@ class DiskRecipes:
         if found.bundle.vouched_by == "unsigned":
             log.warning("bundle_unsigned", bundle=found.bundle.reference, key="models.require_signature")
         threads = min(self._models.threads, _cores())
-        model = await OnnxModel.load(
+        model = await WatchedModel.load(
             OnnxSettings(
                 bundle=found.bundle.path,
+                sha256=found.bundle.sha256,
                 trusted_keys=self._models.trusted_keys,
                 require_signature=self._models.require_signature,
                 threads=threads,

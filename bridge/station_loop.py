@@ -35,7 +35,6 @@ from bridge.station import Arrived, Job, Journey
 
 BEAT_S = 0.5
 TICK_S = 0.1
-ALIVE_NS = 3_000_000_000
 MAX_UNSAFE = 10
 MAX_WAITING = 64
 """Parts with their pictures that may wait; beyond that a part gets ERROR at once and its picture is let go."""
@@ -92,7 +91,8 @@ class StationLoop:
         self._background: set[asyncio.Task[None]] = set()
         self._unsafe: deque[Arrival] = deque()
         self._show_due = False
-        self._ticked_ns = clock.now_ns()
+        self.turns = self.entries = 0
+        """Counted on and on while the loop turns and parts can be judged; a watch in another thread looks at them."""
         self.shown: StationStatus | None = None
         self._log = structlog.get_logger()
         self._take: Mapping[type, Callable[[Any], None]] = {
@@ -127,11 +127,6 @@ class StationLoop:
             await asyncio.wait(self._background, timeout=2.0)
         if self._loaded is not None:
             await self._loaded.model.close()
-
-    @property
-    def alive(self) -> bool:
-        """Whether the loop turns; any thread may ask."""
-        return self._clock.now_ns() - self._ticked_ns < ALIVE_NS
 
     def stop(self) -> None:
         """Accept nothing more, finish what was accepted, show the outputs as stopping."""
@@ -197,6 +192,7 @@ class StationLoop:
                 await entry.model.close()
             else:
                 self._condition.heartbeat.passed(self._clock.now_ns())
+            self.entries += 1
             self._show_soon()
 
     def _decided(self, job: Job, arrived: Arrived) -> None:
@@ -306,9 +302,11 @@ class StationLoop:
 
     async def _tick(self) -> None:
         while True:
-            now_ns = self._ticked_ns = self._clock.now_ns()
+            self.turns += 1
+            now_ns = self._clock.now_ns()
             self._condition.watch_plc(now_ns)
             self._condition.journal(alive=self._journal.healthy)
+            self._condition.worker(self._loaded.model.trouble if self._loaded else "")
             self._retry_acknowledging()
             self._condition.set_alarm("SPEED_STALE", standing=self._belt.speed_mm_s(now_ns) is None)
             self._reports.revised(self._plan.revise(now_ns))

@@ -159,6 +159,13 @@ ALARMS: Mapping[str, AlarmKind] = _table(
         text="a part got LATE: its verdict missed its deadline",
     ),
     AlarmKind(
+        code=33,
+        name="WORKER_LOST",
+        severity="error",
+        degraded=True,
+        text="the process that holds the model hung or died and is started anew; until then parts get ERROR",
+    ),
+    AlarmKind(
         code=35,
         name="GATE_NOT_REALTIME",
         severity="warning",

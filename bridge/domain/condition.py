@@ -29,6 +29,7 @@ class Condition:
         self.inhibit = 0
         self.mqtt_up = False
         self.journal_alive = True
+        self.worker_trouble = ""
         self.stopping = False
         self.loading = False
         self.recipe_ok = False
@@ -130,6 +131,11 @@ class Condition:
         if not alive:
             self.raise_alarm("JOURNAL_DEAD")
 
+    def worker(self, trouble: str) -> None:
+        """Take why the model's worker can't be relied on; empty when it is warm."""
+        self.worker_trouble = trouble
+        self.set_alarm("WORKER_LOST", standing=bool(trouble), text=trouble)
+
     def plc_counted(self, counts: PlcCounts) -> tuple[int, int]:
         """Take the PLC's running counts; gives how many gate firings and confirmations are new."""
         fired = self._grown(counts.origin, "gate_fired", counts.gate_fired) if self._gate_mode == "plc" else 0
@@ -187,6 +193,7 @@ class Condition:
         causes = {
             "MQTT is not connected and subscribed": not self.mqtt_up,
             "the model is not warm": self.model is None,
+            self.worker_trouble: bool(self.worker_trouble),
             "another recipe is being loaded": self.loading,
             "the OPC UA port is closed: no user, and opcua.anonymous = false": "OPCUA_CLOSED" in self.alarms.standing,
             "stopping": self.stopping,
@@ -197,7 +204,8 @@ class Condition:
     def ready(self) -> bool:
         """Whether the PLC's handshake may trigger."""
         serving = self.mqtt_up and self.journal_alive and not self.stopping and not self.loading
-        return serving and self.recipe_ok and self._gate_up and not self.obstacle
+        able = self.recipe_ok and self._gate_up and not self.worker_trouble
+        return serving and able and not self.obstacle
 
     def status(self, *, belt_speed_mm_s: float | None) -> StationStatus:
         """Give the status that outputs show."""
@@ -205,7 +213,7 @@ class Condition:
         model, sha256 = self.model or ("", "")
         wanted = state_of(
             stopping=self.stopping,
-            fault=not self.journal_alive,
+            fault=not self.journal_alive or bool(self.worker_trouble),
             starting=not (self.model and self.mqtt_up),
             disabled=not (self.plc_enabled and self.operator_enabled),
             inhibited=self.inhibit != 0,

@@ -47,6 +47,14 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Inference:
+    """Scores with what they cost in ms: keys decode, preprocess, inference (with reading the head)."""
+
+    scores: Scores
+    timing_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """A verdict with its reason, before timing and gate are known. `label_id` is 1 + index in the labels, 0 = none."""
 

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+# Its wheels keep a database of what they were used for, and send it; read once, as the library is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state

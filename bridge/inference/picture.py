@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.errors import CameraError
+from bridge.inference.settings import MAX_PIXELS
 
 Colour = Literal["RGB", "BGR", "GREY"]
 Pixels = NDArray[np.uint8]
 
-MAX_PIXELS = 50_000_000
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from bridge.domain.recipe import Threshold
-from bridge.domain.verdict import Scores
+from bridge.domain.verdict import Inference, Scores
 from bridge.errors import BundleError, CameraError, InferenceError
 from bridge.inference.bundle import Bundle
 from bridge.inference.heads.cells import read_cells
 from bridge.inference.heads.classifier import Tensors, read_scores
 from bridge.inference.onnx import OnnxSession
-from bridge.inference.picture import MAX_PIXELS, decode
+from bridge.inference.picture import decode
 from bridge.inference.preprocess import Placement, Preprocessor, Roi
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """Scores with what each step cost, in ms: decode, preprocess, inference (with reading the head)."""
-
-    scores: Scores
-    timing_ms: dict[str, float]
+from bridge.inference.settings import MAX_PIXELS
 
 
 class Pipeline:
@@ -42,7 +34,7 @@ class Pipeline:
         )
         self._preprocessor = Preprocessor(manifest.input)
 
-    def score(self, data: bytes, *, thresholds: Mapping[str, Threshold], roi: Roi | None, reduction: int) -> Scored:
+    def score(self, data: bytes, *, thresholds: Mapping[str, Threshold], roi: Roi | None, reduction: int) -> Inference:
         """Score one encoded picture; raises CameraError for the picture, InferenceError for the model."""
         start = time.perf_counter_ns()
         picture = decode(data, colour=self._manifest.input.colour, reduction=reduction, max_pixels=self._max_pixels)
@@ -56,7 +48,7 @@ class Pipeline:
             "preprocess": (ready - decoded) / 1e6,
             "inference": (end - ready) / 1e6,
         }
-        return Scored(scores=scores, timing_ms=timing)
+        return Inference(scores=scores, timing_ms=timing)
 
     def keep_warm(self) -> None:
         """Run the model once on whatever its input holds, so that code and weights stay in the caches."""

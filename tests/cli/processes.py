@@ -202,7 +202,7 @@ class Publisher:
     """A paho client that sends triggers to a station and keeps what the station answers."""
 
     def __init__(self, port: int, *, topics: Sequence[str] = ()) -> None:
-        heard = ("verdict", "deadletter", "status", *topics)
+        heard = ("verdict", "deadletter", "status", "alarm", *topics)
         self._heard: dict[str, list[dict[str, Any]]] = {topic: [] for topic in heard}
         self._kept: dict[str, bool] = {}
         self._subscribed = threading.Event()

@@ -63,7 +63,7 @@ def test_the_bridge_fires_the_gate_for_the_bad_part_and_lets_the_good_one_pass(t
         io = stack.enter_context(module(free_ports(1)[0]))
         stack.enter_context(simulated_broker(tmp_path, ports.mqtt))
         bridge = stack.enter_context(running(Bridge(folder=tmp_path, ports=ports, settings=station(io, rest=rest))))
-        publisher = stack.enter_context(Publisher(ports.mqtt, topics=("gate", "alarm")))
+        publisher = stack.enter_context(Publisher(ports.mqtt, topics=("gate",)))
         bridge.wait_ready()
         assert coils(io) == []
         send_picture(ports.mqtt, GOOD if rest == "reject" else PITTED, sequence=1, part_id="A")
@@ -95,7 +95,7 @@ def test_a_lost_gate_output_is_an_alarm_and_ready_falls(tmp_path: Path) -> None:
         stack.enter_context(simulated_broker(tmp_path, ports.mqtt))
         with module(port) as io:
             bridge = stack.enter_context(running(Bridge(folder=tmp_path, ports=ports, settings=station(io))))
-            publisher = stack.enter_context(Publisher(ports.mqtt, topics=("gate", "alarm")))
+            publisher = stack.enter_context(Publisher(ports.mqtt, topics=("gate",)))
             bridge.wait_ready()
             eventually(lambda: asked(ports.modbus, b"\x04\x00\x00\x00\x01")[3] & 2)
         alarm = eventually(lambda: [a for a in publisher.heard("alarm") if a["name"] == "GATE_OUTPUT_LOST"])[0]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import pickle
-import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +16,14 @@ from onnx import TensorProto
 
 from bridge.domain.part import Part, Trigger
 from bridge.domain.recipe import Recipe, Threshold
-from bridge.errors import BridgeError, BundleError, CameraError, InferenceError
+from bridge.domain.verdict import Inference
+from bridge.errors import BundleError, CameraError, InferenceError
 from bridge.inference.bundle import find_bundle
-from bridge.inference.model import OnnxModel, OnnxSettings
+from bridge.inference.model import OnnxModel
+from bridge.inference.settings import OnnxSettings
 from bridge.inference.trust import shipped_hashes
-from bridge.inference.worker import Worker
 from bridge.ports import Frame
-from tests.inference.build import COLUMNS, HEIGHT, ROWS, WIDTH, encoded, graph, picture, slow_graph, write_bundle
+from tests.inference.build import COLUMNS, HEIGHT, ROWS, WIDTH, encoded, graph, picture, write_bundle
 
 RECIPE = Recipe(name="probe", number=1, revision=1, bundle="probe", labels=("bright", "dark"), good_labels=("dark",))
 
@@ -45,13 +44,17 @@ def _settings(folder: Path, **changes: Any) -> OnnxSettings:
     return OnnxSettings(**({"bundle": folder, "require_signature": False, "keep_warm_s": 0} | changes))
 
 
+class _Model(OnnxModel):
+    """The model as its worker has it, asked in this process."""
+
+    async def infer(self, frame: Frame, part: Part) -> Inference:
+        recipe = part.recipe
+        return self.score(frame.data, thresholds=recipe.thresholds, roi=recipe.roi, reduction=recipe.decode_reduction)
+
+
 @asynccontextmanager
-async def _loaded(folder: Path, settings: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[OnnxModel]:
-    model = await OnnxModel.load(_settings(write_bundle(folder, **options), **(settings or {})))
-    try:
-        yield model
-    finally:
-        await model.close()
+async def _loaded(folder: Path, settings: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[_Model]:
+    yield _Model(_settings(write_bundle(folder, **options), **(settings or {})))
 
 
 FLOAT: dict[str, Any] = {"dtype": "float32", "layout": "NCHW"}
@@ -65,8 +68,8 @@ async def test_a_frame_gets_its_scores(tmp_path: Path, form: dict[str, Any]) -> 
             assert inference.scores.by_label["bright"] == pytest.approx(value / 255, abs=1e-3)
             assert inference.scores.by_label["dark"] == pytest.approx(1 - value / 255, abs=1e-3)
             assert sorted(inference.timing_ms) == ["decode", "inference", "preprocess"]
-        assert model.reference == "probe@1.0.0"
-        assert len(model.sha256) == 64
+        assert model.bundle.reference == "probe@1.0.0"
+        assert len(model.bundle.sha256) == 64
         assert model.golden_deviation < 0.001
 
 
@@ -85,8 +88,8 @@ async def test_cells_become_regions_in_the_original_picture(tmp_path: Path) -> N
     cells: dict[str, Any] = {"model": graph(head="cells"), "head": "cells"}
     async with _loaded(tmp_path / "b", **cells, extra="[thresholds.bright]\nregion = 0.9") as model:
         frame = _frame(encoded(pixels, ".png"))
-        whole = await model.infer(frame, _part(thresholds=model.thresholds))
-        part = await model.infer(frame, _part(thresholds=model.thresholds, roi=(40, 40, 240, 180)))
+        whole = await model.infer(frame, _part(thresholds=model.bundle.thresholds))
+        part = await model.infer(frame, _part(thresholds=model.bundle.thresholds, roi=(40, 40, 240, 180)))
         blind = await model.infer(
             frame, _part(thresholds={"bright": Threshold(region=1.0), "dark": Threshold()}, roi=(0, 0, 40, 40))
         )
@@ -213,95 +216,21 @@ async def test_external_data_from_anywhere_else_is_refused(
             pass
 
 
-async def test_a_cancelled_job_that_has_not_begun_is_skipped(tmp_path: Path) -> None:
-    golden = _golden(0.2353, 0.7647)
-    async with _loaded(tmp_path / "b", {"warm_up_runs": 1}, model=slow_graph(20), golden=golden) as model:
-        frames = [_frame(encoded(picture(value=value), ".png")) for value in (10, 20, 30)]
-        running, stale, fresh = (asyncio.create_task(model.infer(frame, _part())) for frame in frames)
-        await asyncio.sleep(0)
-        running.cancel()
-        stale.cancel()
-        assert (await fresh).scores.by_label["bright"] == pytest.approx(30 / 255, abs=1e-3)
-        done = await asyncio.gather(running, stale, return_exceptions=True)
-        assert all(isinstance(outcome, asyncio.CancelledError) for outcome in done)
-
-
 @pytest.mark.parametrize("name", sorted(shipped_hashes()))
-async def test_what_ships_loads_and_holds_its_golden_scores(name: str) -> None:
+def test_what_ships_loads_and_holds_its_golden_scores(name: str) -> None:
     path = find_bundle(name, base=Path(), folder=None)
-    model = await OnnxModel.load(OnnxSettings(bundle=path, keep_warm_s=0))
-    await model.close()
-    assert model.bundle.vouched_by == "shipped"
+    assert OnnxModel(OnnxSettings(bundle=path)).bundle.vouched_by == "shipped"
+
+
+def test_another_bundle_at_the_same_place_is_refused(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "b")
+    settings = _settings(folder, sha256=OnnxModel(_settings(folder)).bundle.sha256)
+    assert OnnxModel(settings).bundle.sha256 == settings.sha256
+    write_bundle(folder, version="1.0.1")
+    with pytest.raises(BundleError, match="another bundle"):
+        OnnxModel(settings)
 
 
 def test_settings_can_be_sent_to_another_process() -> None:
     settings = _settings(Path("b"), trusted_keys=Path("keys"), reductions=(1, 4))
     assert pickle.loads(pickle.dumps(settings)) == settings
-
-
-async def test_a_failed_load_leaves_no_thread(tmp_path: Path) -> None:
-    with pytest.raises(BundleError):
-        await OnnxModel.load(_settings(tmp_path / "absent"))
-    for thread in threading.enumerate():
-        if thread.name == "model-absent":
-            thread.join(5)
-    assert "model-absent" not in [thread.name for thread in threading.enumerate()]
-
-
-class _UnforeseenError(Exception):
-    """An error that the worker does not expect."""
-
-
-def _raiser(error: BaseException) -> Callable[[], None]:
-    def job() -> None:
-        raise error
-
-    return job
-
-
-def test_a_worker_outlives_failing_jobs() -> None:
-    worker = Worker(name="w")
-    for error in (ValueError("a"), BridgeError("b"), MemoryError()):
-        with pytest.raises(type(error)):
-            worker.submit(_raiser(error)).result(5)
-    assert worker.submit(lambda: 7).result(5) == 7
-    assert worker.stop(wait_s=5)
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_worker_that_dies_is_replaced() -> None:
-    worker = Worker(name="w")
-    with pytest.raises(InferenceError, match="died"):
-        worker.submit(_raiser(_UnforeseenError())).result(5)
-    while any(thread.name == "w" and thread.is_alive() for thread in threading.enumerate()):
-        pass
-    assert worker.submit(lambda: 7).result(5) == 7
-    assert worker.stop(wait_s=5)
-
-
-def test_an_idle_worker_runs_its_idle_job_and_a_failing_one_only_once() -> None:
-    ran = threading.Event()
-    worker = Worker(name="w")
-    worker.submit(lambda: worker.when_idle(ran.set, after_s=0.01)).result(5)
-    assert ran.wait(5)
-    failures: list[int] = []
-
-    def failing() -> None:
-        failures.append(1)
-        raise InferenceError("no")
-
-    worker.submit(lambda: worker.when_idle(failing, after_s=0.01)).result(5)
-    while not failures:
-        pass
-    assert worker.submit(lambda: 7).result(5) == 7
-    assert worker.stop(wait_s=5)
-    assert len(failures) == 1
-
-
-def test_stop_does_not_wait_for_ever() -> None:
-    worker, gate = Worker(name="w"), threading.Event()
-    future = worker.submit(lambda: gate.wait(20))
-    assert not worker.stop(wait_s=0.01)
-    gate.set()
-    assert future.result(5)
-    assert worker.stop(wait_s=5)

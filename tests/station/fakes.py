@@ -18,10 +18,10 @@ from bridge.domain.reception import Reception, ReceptionRules
 from bridge.domain.recipe import Policy, Recipe, Threshold
 from bridge.domain.sequence import SequenceLedger
 from bridge.domain.status import StationStatus
-from bridge.domain.verdict import Scores
+from bridge.domain.verdict import Inference, Scores
 from bridge.errors import CameraError, ConfigError, JournalError
 from bridge.gate_reports import GateReports
-from bridge.ports import Alarm, Frame, GateEvent, Inference, Loaded, Outcome
+from bridge.ports import Alarm, Frame, GateEvent, Loaded, Outcome
 from bridge.station import Journey
 from bridge.station_loop import StationLoop
 
@@ -51,6 +51,7 @@ class FakeModel:
 
     reference = "fake@1.0.0"
     sha256 = "00" * 32
+    trouble = ""
 
     def __init__(self, score: Callable[[Part], Coroutine[Any, Any, float]]) -> None:
         self._score = score

@@ -344,3 +344,73 @@ async def test_the_plc_counts_become_reports_of_the_oldest_order() -> None:
         assert [event for event, _, _ in bench.output.reports] == ["ordered", "fired", "confirmed"]
         assert bench.condition.counters.gate_confirmed == 2
         assert "REJECT_NOT_CONFIRMED" not in bench.output.raised
+
+
+async def test_a_lost_worker_raises_its_alarm_lowers_ready_and_is_cleared_when_it_is_back() -> None:
+    async def score(_part: Part) -> float:
+        if bench.model.trouble:
+            raise InferenceError(f"the inference worker is restarting: {bench.model.trouble}")
+        return 0.1
+
+    async with Bench(score, gate=SLOW_BELT) as bench:
+        await bench.until(lambda: bench.output.statuses[-1:] != [] and bench.output.statuses[-1].ready)
+        bench.model.trouble = "it died"
+        await bench.until(lambda: "WORKER_LOST" in bench.output.raised)
+        status = bench.output.statuses[-1]
+        assert (status.ready, status.degraded, status.error, status.state) == (False, True, True, "FAULT")
+        assert bench.condition.not_ready == ["it died"]
+        bench.send(1)
+        assert await bench.verdicts(1) == [(1, "ERROR")]
+        result = bench.output.outcomes[0].result
+        assert result.disposition is Disposition.REJECT
+        assert "restarting: it died" in result.judgement.reason
+        bench.model.trouble = ""
+        await bench.until(lambda: bench.output.statuses[-1].ready)
+        cleared = [alarm.kind.name for alarm in bench.output.alarms if not alarm.raised]
+        assert cleared == ["WORKER_LOST"]
+        bench.send(2)
+        assert (await bench.verdicts(2))[1] == (2, "PASS")
+
+
+async def test_the_alarm_of_a_lost_worker_ends_with_its_recipe() -> None:
+    async with Bench(good, gate=SLOW_BELT) as bench:
+        bench.model.trouble = "it died"
+        await bench.until(lambda: "WORKER_LOST" in bench.output.raised)
+        bench.recipes.models["other"] = Loaded(recipe=recipe(name="other"), model=FakeModel(good))
+        bench.loop.post(Command(name="select-recipe", origin="mqtt", recipe="other"))
+        await bench.until(lambda: not bench.output.alarms[-1].raised)
+        await bench.until(lambda: bench.output.statuses[-1].ready)
+        assert bench.model.closed
+
+
+async def test_the_counters_that_the_watchdog_looks_at_move_and_the_second_stands_under_a_part() -> None:
+    go = asyncio.Event()
+
+    async def waiting(_part: Part) -> float:
+        await go.wait()
+        return 0.1
+
+    async with Bench(waiting, gate=SLOW_BELT) as bench:
+        turns, entries = bench.loop.turns, bench.loop.entries
+        await bench.until(lambda: bench.loop.turns > turns + 2 and bench.loop.entries > entries)
+        bench.send(1)
+        await bench.until(lambda: bench.model.seen == [1])
+        turns, entries = bench.loop.turns, bench.loop.entries
+        await bench.until(lambda: bench.loop.turns > turns + 8)
+        assert bench.loop.entries == entries
+        go.set()
+        await bench.until(lambda: bench.loop.entries > entries)
+
+
+async def test_a_station_one_of_whose_tasks_dies_ends_with_the_error() -> None:
+    class Broken(FakeModel):
+        @property
+        def trouble(self) -> str:  # type: ignore[override]
+            raise RuntimeError("no such thing was foreseen")
+
+    bench = Bench(good)
+    bench.loop.activate(Loaded(recipe=recipe(), model=Broken(good)))
+    with pytest.raises(ExceptionGroup) as caught:
+        async with asyncio.timeout(5):
+            await bench.loop.run()
+    assert "foreseen" in str(caught.value.exceptions[0])
