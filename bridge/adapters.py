@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from bridge.config import Config, StationSettings
+from bridge.config import CameraSettings, Config, StationSettings
 from bridge.domain.gate_settings import GateSettings
 from bridge.domain.messages import PictureLost
 from bridge.gate.coil import CoilAddress
 from bridge.gate.link import GateProcess
 from bridge.inputs.cameras.folder import FolderCamera
-from bridge.inputs.cameras.inline import InlineCamera
+from bridge.inputs.cameras.http import HttpCamera
+from bridge.inputs.cameras.inline import InlineCamera, TriggerFirst
 from bridge.inputs.mqtt import MqttLink
 from bridge.inputs.mqtt_client import Broker
 from bridge.outputs.plc_servers import ModbusSettings, OpcUaSettings, PlcServers, PlcStation
@@ -42,11 +43,50 @@ def mqtt_link(config: Config, settings: StationSettings, door: Inbox) -> MqttLin
 
 
 def camera_of(config: Config, settings: StationSettings) -> Camera:
-    """Make a station's camera."""
+    """Make a station's camera, which gives way to a picture that a trigger brings; raises ConfigError."""
     limit = config.mqtt.max_payload_bytes
-    if settings.camera.kind == "folder" and settings.camera.folder is not None:
-        return FolderCamera(folder=settings.camera.folder, image_folder=settings.image_folder, max_bytes=limit)
-    return InlineCamera(image_folder=settings.image_folder, max_bytes=limit)
+    inline = InlineCamera(image_folder=settings.image_folder, max_bytes=limit)
+    own = _own_camera(settings.camera, limit)
+    return inline if own is None else TriggerFirst(own, inline)
+
+
+def _own_camera(camera: CameraSettings, limit: int) -> Camera | None:
+    """Make the camera that the station has beside what triggers bring. The settings have seen to its keys."""
+    streaming = {
+        "timeout_ms": camera.timeout_ms,
+        "max_age_ms": camera.max_age_ms,
+        "max_late_ms": camera.max_late_ms,
+        "latency_ms": camera.latency_ms,
+    }
+    if camera.kind == "folder" and camera.folder is not None:
+        return FolderCamera(folder=camera.folder, max_bytes=limit)
+    # Imported where they are needed: they load OpenCV, which other bridges keep out of their process.
+    if camera.kind == "video":
+        from bridge.inputs.cameras.video import video_camera  # noqa: PLC0415
+
+        return video_camera(camera.source, username=camera.username, password=camera.password, **streaming)
+    if camera.kind == "genicam" and camera.producer is not None:
+        from bridge.inputs.cameras.genicam import genicam_camera  # noqa: PLC0415
+
+        return genicam_camera(
+            camera.producer,
+            device=camera.device,
+            trigger=camera.trigger,
+            trigger_source=camera.trigger_source,
+            **streaming,
+        )
+    if camera.kind == "http":
+        return HttpCamera(
+            camera.url,
+            timeout_ms=camera.timeout_ms,
+            max_late_ms=camera.max_late_ms,
+            max_bytes=camera.max_bytes,
+            username=camera.username,
+            password=camera.password,
+            auth=camera.auth,
+            tls_ca=camera.tls_ca,
+        )
+    return None
 
 
 def gate_process(settings: StationSettings, timing: GateSettings, door: Inbox, clock: Clock) -> GateProcess | None:

@@ -33,7 +33,7 @@ from bridge.line_report import gate_settings, gate_warnings
 from bridge.monitoring.http import HttpServer
 from bridge.monitoring.metrics import LinkCounts
 from bridge.outputs.mqtt import MqttVerdictOutput
-from bridge.ports import Loaded, VerdictOutput
+from bridge.ports import Camera, Loaded, VerdictOutput
 from bridge.recipe_book import DiskRecipes
 from bridge.records.journal import Journal
 from bridge.records.pictures import PictureStore
@@ -110,10 +110,11 @@ class Built:
 
 
 async def check_line(config: Config, recipes: Path) -> Mapping[str, Loaded]:
-    """Load every station's recipe and model, as a start would; raises ConfigError, BundleError."""
+    """Make every station's camera and load its recipe and model, as a start would; raises ConfigError, BundleError."""
     book = DiskRecipes(folder=recipes, models=config.models)
     loaded = {}
     for station in config.stations:
+        camera_of(config, station)
         loaded[station.name] = await book.load(name=station.recipe)
         await loaded[station.name].model.close()
     return loaded
@@ -133,6 +134,7 @@ async def run_bridge(config: Config, recipes: Path) -> None:
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
     book = DiskRecipes(folder=recipes, models=config.models)
+    cameras = [camera_of(config, station) for station in config.stations]
     async with AsyncExitStack() as stack:
         models: list[Loaded] = []
         for station in config.stations:
@@ -147,18 +149,22 @@ async def run_bridge(config: Config, recipes: Path) -> None:
         await servers.start()
         pictures = picture_store(config, journal, doors)
         stack.callback(pictures.close)
+        for camera in cameras:
+            stack.push_async_callback(camera.close)
+        await asyncio.gather(*(camera.start() for camera in cameras))
         stations = [
             await _build(
                 config,
                 station,
                 loaded,
+                camera=camera,
                 door=door,
                 output=servers.output(station.name),
                 journal=journal,
                 pictures=pictures,
                 book=book,
             )
-            for station, loaded, door in zip(config.stations, models, doors, strict=True)
+            for station, loaded, camera, door in zip(config.stations, models, cameras, doors, strict=True)
         ]
         for one in stations:
             if one.gate is not None:
@@ -209,6 +215,7 @@ async def _build(
     settings: StationSettings,
     loaded: Loaded,
     *,
+    camera: Camera,
     door: Doorway,
     output: VerdictOutput,
     journal: Journal,
@@ -232,7 +239,7 @@ async def _build(
         reception=Reception(rules=_rules(config, settings), ledger=ledger, belt=belt),
         journey=Journey(
             plan=plan,
-            camera=camera_of(config, settings),
+            camera=camera,
             journal=journal,
             pictures=pictures,
             outputs=outputs,

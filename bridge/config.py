@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -17,6 +18,11 @@ Millimetres = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _host_of(address: str) -> str:
+    """Give what stands between `//` and the path of an address, a log-in included; empty for none."""
+    return address.partition("://")[2].partition("/")[0]
 
 
 class Section(BaseModel):
@@ -136,17 +142,46 @@ class Http(Section):
 class CameraSettings(Section):
     """Where a part's frame comes from when its trigger brings none."""
 
-    kind: Literal["inline", "folder"] = Field(
-        "inline", description="inline (the trigger brings it) | folder (replays one)"
+    kind: Literal["inline", "folder", "video", "http", "genicam"] = Field(
+        "inline", description="inline (the trigger brings it) | folder (replays one) | video | http | genicam"
     )
     folder: OptionalPath = Field(
         None, description="with kind folder: the pictures to replay, in the order of their names"
     )
+    source: str = Field("", description="video: rtsp://... or another stream, a device (0, /dev/video0) or a file")
+    url: str = Field("", description="http: the address of a snapshot, JPEG or PNG")
+    username: str = Field("", description="video, http: empty: no log-in")
+    password: str = Field("", description="better in password_file")
+    password_file: OptionalPath = Field(None, description="a file that holds the password")
+    auth: Literal["digest", "basic"] = Field("digest", description="http: digest | basic")
+    tls_ca: OptionalPath = Field(None, description="http: certificate authority of an https camera of your own")
+    max_bytes: int = Field(16_000_000, ge=1024, le=256_000_000, description="http: a larger picture is refused")
+    timeout_ms: float = Field(
+        250.0, ge=10, le=10_000, description="video, http, genicam: longest wait for the part's frame"
+    )
+    max_age_ms: Milliseconds = Field(
+        20.0, le=1000, description="video, genicam: a frame may be this much older than the part's moment"
+    )
+    max_late_ms: Milliseconds = Field(
+        60.0, le=10_000, description="video, http, genicam: a frame may be this much younger than the part's moment"
+    )
+    latency_ms: Milliseconds = Field(0.0, le=5000, description="video, genicam: exposure to arrival")
+    producer: OptionalPath = Field(None, description="genicam: the camera maker's GenTL producer, a .cti file")
+    device: str = Field("", description="genicam: the camera's id or serial number; empty: the only one there is")
+    trigger: Literal["free", "software", "hardware"] = Field("free", description="genicam: free | software | hardware")
+    trigger_source: str = Field("Line0", min_length=1, description="genicam: input line of the hardware trigger")
 
     @model_validator(mode="after")
-    def _folder_needed(self) -> Self:
-        if self.kind == "folder" and self.folder is None:
-            raise ValueError('camera kind "folder" needs the key folder')
+    def _complete(self) -> Self:
+        needed = {"folder": "folder", "video": "source", "http": "url", "genicam": "producer"}.get(self.kind)
+        if needed and not getattr(self, needed):
+            raise ValueError(f'camera kind "{self.kind}" needs the key {needed}')
+        if "@" in _host_of(self.url) + _host_of(self.source):
+            raise ValueError("url and source hold no log-in: put it into username and password_file")
+        if self.kind == "http" and not re.match(r"https?://[^/\s]+(/\S*)?$", self.url):
+            raise ValueError(f"url = {self.url!r}: allowed is an address such as http://10.0.0.7/snapshot.jpg")
+        if self.password and self.password_file:
+            raise ValueError("password and password_file are both set: allowed is one of them")
         return self
 
 

@@ -8,13 +8,15 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from bridge.config import ENV_PREFIX, Config, Mqtt, Section, StationSettings
+from bridge.config import ENV_PREFIX, CameraSettings, Config, Mqtt, Section, StationSettings
 from bridge.errors import ConfigError
+
+LogIn = TypeVar("LogIn", Mqtt, CameraSettings)
 
 _PLAIN = {"model_type": "a table of keys is needed", "tuple_type": "a list is needed"}
 
@@ -112,10 +114,15 @@ def _resolve(config: Config, base: Path) -> Config:
     records = config.records.model_copy(update=paths(config.records) | {"url": _sqlite_url(config.records.url, base)})
     return config.model_copy(
         update={
-            "mqtt": _with_password(config.mqtt.model_copy(update=paths(config.mqtt))),
+            "mqtt": _with_password(config.mqtt.model_copy(update=paths(config.mqtt)), "mqtt"),
             "records": records,
             "models": config.models.model_copy(update=paths(config.models)),
-            "stations": tuple(station.model_copy(update=paths(station)) for station in config.stations),
+            "stations": tuple(
+                station.model_copy(
+                    update={**(moved := paths(station)), "camera": _camera(moved["camera"], place, base)}
+                )
+                for place, station in enumerate(config.stations)
+            ),
         }
     )
 
@@ -124,11 +131,19 @@ def _sqlite_url(url: str, base: Path) -> str:
     return f"sqlite:///{base / url.removeprefix('sqlite:///')}"
 
 
-def _with_password(mqtt: Mqtt) -> Mqtt:
-    if mqtt.password_file is None:
-        return mqtt
+def _camera(camera: CameraSettings, place: int, base: Path) -> CameraSettings:
+    """Read a camera's password, and make a video file's path absolute; an address or a device's number stays."""
+    source = camera.source
+    if source and "://" not in source and not source.isdecimal():
+        source = str(base / source)
+    return _with_password(camera.model_copy(update={"source": source}), f"stations.{place}.camera")
+
+
+def _with_password(section: LogIn, where: str) -> LogIn:
+    if section.password_file is None:
+        return section
     try:
-        return mqtt.model_copy(update={"password": mqtt.password_file.read_text(encoding="utf-8").strip()})
+        return section.model_copy(update={"password": section.password_file.read_text(encoding="utf-8").strip()})
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "not a text in UTF-8"
-        raise ConfigError(f"mqtt.password_file = {str(mqtt.password_file)!r}: {reason}") from exc
+        raise ConfigError(f"{where}.password_file = {str(section.password_file)!r}: {reason}") from exc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bridge.config import Config, StationSettings
+from bridge.config import CameraSettings, Config, StationSettings
 from bridge.domain.gate_settings import GateSettings, parts_between, smallest_pitch_mm, window_for
 from bridge.domain.recipe import Recipe
 from bridge.ports import Loaded
@@ -55,7 +55,8 @@ def _describe_station(config: Config, station: StationSettings, loaded: Loaded) 
     recipe = loaded.recipe
     lines = [
         "",
-        f"station {station.name}: recipe {recipe.reference}, model {loaded.model.reference}, camera {station.camera.kind}",
+        f"station {station.name}: recipe {recipe.reference}, model {loaded.model.reference}",
+        f"  camera: {_camera(station.camera)}",
         f"  after a trigger the verdict must stand within {due_ms - gate.publish_ms - gate.margin_ms:.1f} ms",
         f"  the gate is commanded on at {due_ms:.1f} ms, is fully open at {open_ms:.1f} ms, "
         f"and the part's front edge is there at {gate.distance_mm / speed * 1e3:.1f} ms",
@@ -97,6 +98,46 @@ def gate_warnings(station: StationSettings) -> list[str]:
     return []
 
 
+def _camera(camera: CameraSettings) -> str:
+    """Say where a part's picture comes from; never a password."""
+    age = f"from {camera.max_age_ms:g} ms before the part's moment to {camera.max_late_ms:g} ms after it"
+    login = f" as {camera.username}" if camera.username else ""
+    told = {
+        "inline": "inline, each trigger brings its picture",
+        "folder": f"folder, the pictures of {camera.folder} one after the other",
+        "video": f"video, {camera.source}{login}, a frame {age}",
+        "http": f"http, a snapshot of {camera.url}{login} within {camera.timeout_ms:g} ms",
+        "genicam": f"genicam, {camera.device or 'the only one'} of {camera.producer}, trigger {camera.trigger}, {age}",
+    }
+    return told[camera.kind]
+
+
+def _camera_warnings(config: Config, station: StationSettings) -> list[str]:
+    """Name what would give a part no frame, or another part's."""
+    camera, gate, speed = station.camera, gate_settings(station), config.belt.speed_mm_s
+    if camera.kind in ("inline", "folder"):
+        return []
+    warnings = []
+    window = window_for(gate, gate.part_length_mm, speed)
+    left_ms = window.start_mm / speed * 1e3 - gate.open_lead_ms - gate.publish_ms - gate.margin_ms
+    left_ms -= gate.camera_offset_mm / speed * 1e3
+    if camera.timeout_ms >= left_ms:
+        warnings.append(
+            f"{station.name}: camera.timeout_ms = {camera.timeout_ms:g} is not below the {left_ms:.1f} ms from the camera "
+            "to the verdict's deadline: a part without a frame gets LATE, not the reason"
+        )
+    apart_ms = smallest_pitch_mm(gate, speed) / speed * 1e3
+    off_ms = camera.max_late_ms + (0.0 if camera.kind == "http" else camera.max_age_ms)
+    if off_ms >= apart_ms:
+        warnings.append(
+            f"{station.name}: camera.max_age_ms and max_late_ms allow {off_ms:g} ms: parts may follow each other in "
+            f"{apart_ms:.1f} ms, so a frame may be of the part before or behind"
+        )
+    if camera.password and camera.url.startswith("http:") and camera.auth == "basic":
+        warnings.append(f'{station.name}: camera.auth = "basic" sends the password readably over http')
+    return warnings
+
+
 def _policies(recipe: Recipe) -> str:
     policy = recipe.policy
     words = {"reject": "rejected", "pass": "LET PASS"}
@@ -115,6 +156,7 @@ def _warnings(config: Config, loaded: Mapping[str, Loaded]) -> list[str]:
     warnings = []
     for station in config.stations:
         gate, recipe = gate_settings(station), loaded[station.name].recipe
+        warnings += _camera_warnings(config, station)
         if recipe.policy.lets_failures_pass:
             warnings.append(
                 f"{station.name}: recipe {recipe.name} lets parts with ERROR or LATE pass; Degraded stays set"

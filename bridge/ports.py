@@ -19,9 +19,13 @@ from bridge.domain.verdict import Inference
 GateEvent = Literal["ordered", "fired", "missed", "confirmed"]
 
 
+BITMAP = "image/bmp"
+"""What a camera of the station's own makes of its raw pixels; a trigger can't bring it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One captured image, still encoded (JPEG or PNG), and the wall clock when its exposure started."""
+    """One captured image, encoded (JPEG or PNG; BMP from a camera of ours), and the wall clock at its exposure's start."""
 
     data: bytes
     media_type: str
@@ -56,8 +60,18 @@ class Inbox(Protocol):
 class Camera(Protocol):
     """Takes the frame of one part."""
 
-    async def capture(self, part: Part) -> Frame:
-        """Give the part's frame; raises CameraError."""
+    async def start(self) -> None:
+        """Connect; returns within seconds, whether or not the camera is there. Called once, before any part."""
+
+    async def capture(self, part: Part, moment_ns: int) -> Frame:
+        """Give the frame of the monotonic moment at which the part is at the camera; raises CameraError."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no frame can be had just now, None when one can; known within 2.9 s of a loss, without a part. Never blocks."""
+
+    async def close(self) -> None:
+        """Let the camera go."""
 
 
 class Model(Protocol):

@@ -115,8 +115,7 @@ class Journey:
         try:
             async with asyncio.timeout_at(self._loop_time(self._limit_ns(job.part))) as limit:
                 self._under_way = (job.part, limit)
-                await self._at_camera(job.part)
-                frame = await self._camera.capture(job.part)
+                frame = await self._camera.capture(job.part, await self._at_camera(job.part))
                 inference = await job.loaded.model.infer(frame, job.part)
                 timing = inference.timing_ms
                 self._usual_ns += (self._clock.now_ns() - begun_ns - self._usual_ns) // 8
@@ -143,6 +142,11 @@ class Journey:
             if not limit.expired():
                 limit.reschedule(self._loop_time(self._limit_ns(part)))
 
+    @property
+    def camera_trouble(self) -> str | None:
+        """Why the station's camera gives no frame; None when it does."""
+        return self._camera.trouble
+
     def _limit_ns(self, part: Part) -> int:
         """Give the monotonic moment at which a verdict must stand: the gate's deadline or the wall-time limit."""
         timeout_ns = part.triggered_ns + self._verdict_timeout_ns
@@ -159,15 +163,19 @@ class Journey:
             code=VerdictCode.LATE, reason=f"no verdict by the deadline, {allowed_ms:.1f} ms after the trigger"
         )
 
-    async def _at_camera(self, part: Part) -> None:
-        """Wait until the front edge is at the camera; a picture that came with the trigger has been taken already."""
-        if part.trigger.image is not None:
-            return
+    async def _at_camera(self, part: Part) -> int:
+        """Wait until the front edge is at the camera and give that moment, which is the trigger's for a camera at the beam.
+
+        A trigger's own picture has been taken already. Neither depends on the belt, which may have stopped by now.
+        """
+        if part.trigger.image is not None or self._plan.camera_at_beam:
+            return part.triggered_ns
         while (moment_ns := self._plan.capture_ns(_key(part), self._clock.now_ns())) is None or (
             moment_ns > self._clock.now_ns()
         ):
             wait_ns = CAMERA_LOOK_NS if moment_ns is None else min(CAMERA_LOOK_NS, moment_ns - self._clock.now_ns())
             await asyncio.sleep(max(0, wait_ns) / 1e9)
+        return moment_ns
 
     def _settle(self, job: Job, judged: Judged, begun_ns: int) -> tuple[Result, GateOutcome]:
         """Join a judgement with its disposition, moment, gate order and the name of its picture."""

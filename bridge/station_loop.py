@@ -106,7 +106,7 @@ class StationLoop:
             messages.Command: self._command,
             messages.Refused: lambda refused: condition.raise_alarm("TRIGGER_UNREADABLE", refused.reason),
             messages.LinkChange: self._link,
-            messages.PictureLost: lambda lost: condition.raise_alarm("PICTURE_LOST", lost.text),
+            messages.PictureLost: condition.picture_lost,
             messages.GateNews: self._gate_news,
         }
 
@@ -307,6 +307,7 @@ class StationLoop:
             self._condition.watch_plc(now_ns)
             self._condition.journal(alive=self._journal.healthy)
             self._condition.worker(self._loaded.model.trouble if self._loaded else "")
+            self._condition.camera(self._journey.camera_trouble)
             self._retry_acknowledging()
             self._condition.set_alarm("SPEED_STALE", standing=self._belt.speed_mm_s(now_ns) is None)
             self._reports.revised(self._plan.revise(now_ns))

@@ -166,6 +166,13 @@ ALARMS: Mapping[str, AlarmKind] = _table(
         text="the process that holds the model hung or died and is started anew; until then parts get ERROR",
     ),
     AlarmKind(
+        code=34,
+        name="CAMERA_LOST",
+        severity="error",
+        degraded=True,
+        text="the station's camera gives no pictures: parts without one of their own get ERROR",
+    ),
+    AlarmKind(
         code=35,
         name="GATE_NOT_REALTIME",
         severity="warning",

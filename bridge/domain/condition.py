@@ -6,7 +6,7 @@ from bridge.domain import tally
 from bridge.domain.alarm_board import AlarmBoard, AlarmChange
 from bridge.domain.gate_settings import GateMode
 from bridge.domain.heartbeat import Heartbeat, HeartbeatWatch
-from bridge.domain.messages import GateNews, Inhibit, PlcBeat, PlcCounts, PlcEnable
+from bridge.domain.messages import GateNews, Inhibit, PictureLost, PlcBeat, PlcCounts, PlcEnable
 from bridge.domain.recipe import Recipe
 from bridge.domain.sequence import Acceptance
 from bridge.domain.station_state import next_state, state_of
@@ -30,6 +30,7 @@ class Condition:
         self.mqtt_up = False
         self.journal_alive = True
         self.worker_trouble = ""
+        self.camera_trouble: str | None = None
         self.stopping = False
         self.loading = False
         self.recipe_ok = False
@@ -136,6 +137,15 @@ class Condition:
         self.worker_trouble = trouble
         self.set_alarm("WORKER_LOST", standing=bool(trouble), text=trouble)
 
+    def camera(self, trouble: str | None) -> None:
+        """Take why the camera gives no frame, None when it does."""
+        self.camera_trouble = trouble
+        self.set_alarm("CAMERA_LOST", standing=trouble is not None, text=trouble or "")
+
+    def picture_lost(self, message: PictureLost) -> None:
+        """Take that a picture could not be kept."""
+        self.raise_alarm("PICTURE_LOST", message.text)
+
     def plc_counted(self, counts: PlcCounts) -> tuple[int, int]:
         """Take the PLC's running counts; gives how many gate firings and confirmations are new."""
         fired = self._grown(counts.origin, "gate_fired", counts.gate_fired) if self._gate_mode == "plc" else 0
@@ -196,6 +206,7 @@ class Condition:
             self.worker_trouble: bool(self.worker_trouble),
             "another recipe is being loaded": self.loading,
             "the OPC UA port is closed: no user, and opcua.anonymous = false": "OPCUA_CLOSED" in self.alarms.standing,
+            f"the camera is lost: {self.camera_trouble}": self.camera_trouble is not None,
             "stopping": self.stopping,
         }
         return [text for text, so in causes.items() if so]
@@ -204,7 +215,7 @@ class Condition:
     def ready(self) -> bool:
         """Whether the PLC's handshake may trigger."""
         serving = self.mqtt_up and self.journal_alive and not self.stopping and not self.loading
-        able = self.recipe_ok and self._gate_up and not self.worker_trouble
+        able = self.recipe_ok and self._gate_up and not self.worker_trouble and self.camera_trouble is None
         return serving and able and not self.obstacle
 
     def status(self, *, belt_speed_mm_s: float | None) -> StationStatus:
@@ -213,7 +224,7 @@ class Condition:
         model, sha256 = self.model or ("", "")
         wanted = state_of(
             stopping=self.stopping,
-            fault=not self.journal_alive or bool(self.worker_trouble),
+            fault=not self.journal_alive or bool(self.worker_trouble) or self.camera_trouble is not None,
             starting=not (self.model and self.mqtt_up),
             disabled=not (self.plc_enabled and self.operator_enabled),
             inhibited=self.inhibit != 0,

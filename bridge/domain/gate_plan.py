@@ -80,6 +80,11 @@ class GatePlan:
         length_mm = self._settings.part_length_mm if length_mm is None else length_mm
         self._tracks[key] = Track(x0_mm=x0_mm, length_mm=length_mm, count=count_at_trigger)
 
+    @property
+    def camera_at_beam(self) -> bool:
+        """Whether a part is at the camera at the moment of its trigger."""
+        return self._settings.camera_offset_mm == 0
+
     def capture_ns(self, key: PartKey, now_ns: int) -> int | None:
         """Give the moment the front edge is at the camera; None while the belt stands or its speed is unknown."""
         track = self._tracks.get(key)

@@ -74,7 +74,11 @@ def _serve(link: socket.socket, file: int) -> None:
             else:
                 picture = take(file, request.length)
                 answer = model.score(
-                    picture, thresholds=request.thresholds, roi=request.roi, reduction=request.reduction
+                    picture,
+                    thresholds=request.thresholds,
+                    roi=request.roi,
+                    reduction=request.reduction,
+                    ours=request.ours,
                 )
         except BridgeError as exc:
             answer = exc

@@ -24,12 +24,13 @@ _LENGTH = struct.Struct(">I")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Score the picture in the shared file, `length` bytes."""
+    """Score the picture in the shared file, `length` bytes; `ours` says that a camera of the station's own made it."""
 
     thresholds: Mapping[str, Threshold]
     roi: tuple[int, int, int, int] | None
     reduction: int
     length: int
+    ours: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

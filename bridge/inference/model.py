@@ -49,10 +49,18 @@ class OnnxModel:
         # the session has its own copy of the weights
         self.bundle: Bundle = replace(bundle, files={})
 
-    def score(self, data: bytes, *, thresholds: Mapping[str, Threshold], roi: Roi | None, reduction: int) -> Inference:
-        """Score one encoded picture; raises CameraError for the picture, InferenceError for the model."""
+    def score(
+        self,
+        data: bytes,
+        *,
+        thresholds: Mapping[str, Threshold],
+        roi: Roi | None,
+        reduction: int,
+        ours: bool = False,
+    ) -> Inference:
+        """Score one encoded picture, BMP only if it is `ours`; raises CameraError for it, InferenceError for the model."""
         try:
-            return self._pipeline.score(data, thresholds=thresholds, roi=roi, reduction=reduction)
+            return self._pipeline.score(data, thresholds=thresholds, roi=roi, reduction=reduction, ours=ours)
         except BridgeError:
             raise
         except _FAILURES as exc:

@@ -1,8 +1,9 @@
-"""Decode a JPEG or PNG picture, whole or not at all.
+"""Decode a JPEG or PNG picture, or the BMP of a camera of ours, whole or not at all.
 
 JPEG: FF D8, then segments `FF marker length(2, with itself) ...`; a frame header (C0 to CF, not C4, C8, CC) holds
 precision(1) height(2) width(2) components(1); after start-of-scan (DA) come the coded pixels up to FF D9. In them FF is
 always stuffed, so FF D9 can only be the end. PNG: 8 bytes of signature, IHDR with width(4) and height(4), chunks, IEND.
+BMP, little-endian: "BM" size(4) 0(4) offset(4), then header size(4) width(4) height(4, negative = top row first) 1(2) bits(2).
 EXIF orientation is ignored: a fixed camera has none, and boxes are in pixels as stored.
 """
 
@@ -25,6 +26,7 @@ Pixels = NDArray[np.uint8]
 
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
+_BMP = b"BM"
 _PNG_END = b"IEND\xaeB`\x82"
 _START_OF_SCAN, _PROGRESSIVE = 0xDA, 0xC2
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -62,7 +64,7 @@ _FLAGS: Mapping[tuple[str, int], int] = MappingProxyType(
 class Header:
     """What the picture says of itself before it is decoded; `scan` is the offset of a JPEG's coded pixels."""
 
-    kind: Literal["jpeg", "png"]
+    kind: Literal["jpeg", "png", "bmp"]
     width: int
     height: int
     progressive: bool = False
@@ -78,12 +80,15 @@ class Picture:
     height: int
 
 
-def decode(data: bytes, *, colour: Colour, reduction: int = 1, max_pixels: int = MAX_PIXELS) -> Picture:
+def decode(
+    data: bytes, *, colour: Colour, reduction: int = 1, max_pixels: int = MAX_PIXELS, ours: bool = False
+) -> Picture:
     """Decode a whole picture at 1/`reduction` (1, 2, 4 or 8) of its size; raises CameraError.
 
-    A picture that is cut off anywhere is refused, even where somebody has set an end marker behind the cut.
+    A picture that is cut off anywhere is refused, even where somebody has set an end marker behind the cut. `ours` lets
+    in BMP, which only the bridge's own cameras make: a trigger may bring JPEG and PNG alone.
     """
-    header = read_header(data)
+    header = read_header(data, ours=ours)
     if header.width * header.height > max_pixels:
         size = f"{header.width} x {header.height}"
         raise CameraError(f"picture of {size} pixels is too large: allowed are {max_pixels}")
@@ -96,8 +101,10 @@ def decode(data: bytes, *, colour: Colour, reduction: int = 1, max_pixels: int =
     return Picture(pixels=pixels, width=header.width, height=header.height)
 
 
-def read_header(data: bytes) -> Header:
+def read_header(data: bytes, *, ours: bool = False) -> Header:
     """Read kind and size from the first bytes, decoding nothing; raises CameraError."""
+    if ours and data.startswith(_BMP):
+        return _bmp_header(data)
     if data.startswith(_JPEG):
         return _jpeg_header(data)
     if data.startswith(_PNG):
@@ -130,6 +137,16 @@ def _jpeg_header(data: bytes) -> Header:
     raise CameraError("unreadable picture: the JPEG's header has no end")
 
 
+def _bmp_header(data: bytes) -> Header:
+    if len(data) < 30 or len(data) != int.from_bytes(data[2:6], "little"):
+        raise CameraError("truncated picture: the BMP is not as long as it says")
+    width, height = (int.from_bytes(data[at : at + 4], "little", signed=True) for at in (18, 22))
+    row = (width * int.from_bytes(data[28:30], "little") + 31) // 32 * 4
+    if int.from_bytes(data[10:14], "little") + row * abs(height) > len(data):
+        raise CameraError("truncated picture: the BMP lacks rows")
+    return _sized(Header(kind="bmp", width=width, height=abs(height)))
+
+
 def _sized(header: Header) -> Header:
     if header.width < 1 or header.height < 1:
         raise CameraError(f"unreadable picture: it says it has {header.width} x {header.height} pixels")
@@ -138,7 +155,9 @@ def _sized(header: Header) -> Header:
 
 def _end_of(data: bytes, header: Header) -> int:
     """Give the offset of the end marker; raises CameraError where there is none."""
-    if header.kind == "png":
+    if header.kind == "bmp":
+        end = len(data)
+    elif header.kind == "png":
         end = data.rfind(_PNG_END)
     elif header.progressive:
         if data.count(b"\xff\xda") > _MAX_SCANS:

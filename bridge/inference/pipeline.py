@@ -34,10 +34,19 @@ class Pipeline:
         )
         self._preprocessor = Preprocessor(manifest.input)
 
-    def score(self, data: bytes, *, thresholds: Mapping[str, Threshold], roi: Roi | None, reduction: int) -> Inference:
-        """Score one encoded picture; raises CameraError for the picture, InferenceError for the model."""
+    def score(
+        self,
+        data: bytes,
+        *,
+        thresholds: Mapping[str, Threshold],
+        roi: Roi | None,
+        reduction: int,
+        ours: bool = False,
+    ) -> Inference:
+        """Score one encoded picture, BMP only if it is `ours`; raises CameraError for it, InferenceError for the model."""
         start = time.perf_counter_ns()
-        picture = decode(data, colour=self._manifest.input.colour, reduction=reduction, max_pixels=self._max_pixels)
+        colour = self._manifest.input.colour
+        picture = decode(data, colour=colour, reduction=reduction, max_pixels=self._max_pixels, ours=ours)
         decoded = time.perf_counter_ns()
         placement = self._preprocessor.fill(picture, roi)
         ready = time.perf_counter_ns()

@@ -19,7 +19,7 @@ from bridge.domain.verdict import Inference
 from bridge.errors import BundleError, InferenceError
 from bridge.inference.settings import OnnxSettings
 from bridge.inference.worker import Worker
-from bridge.ports import Frame
+from bridge.ports import BITMAP, Frame
 
 log = structlog.get_logger(__name__)
 
@@ -128,7 +128,7 @@ class WatchedModel:
         """Score one frame by the part's recipe; raises CameraError for the picture, InferenceError for the model."""
         if self.worker.gone.done():
             raise InferenceError(f"the inference worker is restarting: {self.trouble}")
-        return await self.worker.infer(part.recipe, frame.data)
+        return await self.worker.infer(part.recipe, frame.data, ours=frame.media_type == BITMAP)
 
     async def close(self) -> None:
         """End the worker, whatever it is doing."""

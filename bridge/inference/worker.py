@@ -77,8 +77,8 @@ class Worker(asyncio.Protocol):
         await asyncio.get_running_loop().create_unix_connection(lambda: worker, sock=ours)
         return worker
 
-    async def infer(self, recipe: Recipe, picture: bytes) -> Inference:
-        """Score a picture by a recipe; raises CameraError, InferenceError.
+    async def infer(self, recipe: Recipe, picture: bytes, *, ours: bool = False) -> Inference:
+        """Score a picture by a recipe, BMP only if it is `ours`; raises CameraError, InferenceError.
 
         When the caller is cancelled before the worker has begun, nothing is asked; a job that has begun is waited for
         by the next.
@@ -95,6 +95,7 @@ class Worker(asyncio.Protocol):
                 roi=recipe.roi,
                 reduction=recipe.decode_reduction,
                 length=len(picture),
+                ours=ours,
             )
         )
         if isinstance(answer, BridgeError):

@@ -9,19 +9,22 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import structlog
 
 from bridge.domain.part import Part
 from bridge.domain.recipe import Keep
 from bridge.domain.verdict import VerdictCode
 from bridge.errors import StartError
-from bridge.ports import Frame
+from bridge.ports import BITMAP, Frame
 from bridge.records.retention import Retention
 from bridge.records.schema import utc_text
 
 MOST_WAITING = 256
 MOST_WAITING_BYTES = 128_000_000
-SUFFIXES = {"image/jpeg": "jpg", "image/png": "png"}
+SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", BITMAP: "jpg"}
+JPEG_QUALITY = 95
+"""A raw frame is stored as JPEG: 13 ms for 5 megapixels, where PNG takes 300 ms; the decoder saw it without loss."""
 DOUBTFUL = frozenset({VerdictCode.FAIL, VerdictCode.UNCERTAIN, VerdictCode.ERROR, VerdictCode.LATE})
 
 log = structlog.get_logger(__name__)
@@ -33,6 +36,22 @@ def write_whole(path: Path, data: bytes) -> None:
     unfinished = path.with_name(f".{path.name}.part")
     unfinished.write_bytes(data)
     unfinished.replace(path)
+
+
+def encode_raw(data: bytes) -> bytes:
+    """Encode a BMP as JPEG. Raises ValueError for one that can't be."""
+    import cv2  # noqa: PLC0415 - a bridge whose triggers bring their pictures needs none of it
+
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None:
+            raise ValueError("it can't be decoded")
+        done, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    except cv2.error as exc:
+        raise ValueError(str(exc).strip().splitlines()[0]) from exc
+    if not done:
+        raise ValueError("the encoder refused it")
+    return encoded.tobytes()
 
 
 class PictureStore:
@@ -70,7 +89,7 @@ class PictureStore:
         self._write = write
         self._retention = Retention(self._folder, max_bytes=max_bytes, max_age_s=max_age_s)
         self._changed = threading.Condition()
-        self._queue: deque[tuple[str, bytes]] = deque()
+        self._queue: deque[tuple[str, Frame]] = deque()
         self._bytes = 0
         self._closing = False
         self._failing = False
@@ -95,7 +114,7 @@ class PictureStore:
         with self._changed:
             full = len(self._queue) >= self._most or self._bytes + len(frame.data) > MOST_WAITING_BYTES
             if not full and not self._closing:
-                self._queue.append((name, frame.data))
+                self._queue.append((name, frame))
                 self._bytes += len(frame.data)
                 self._changed.notify()
                 return
@@ -135,19 +154,20 @@ class PictureStore:
                     self._changed.wait()
                 if not self._queue:
                     return
-                name, data = self._queue.popleft()
-                self._bytes -= len(data)
-            self._write_one(name, data)
+                name, frame = self._queue.popleft()
+                self._bytes -= len(frame.data)
+            self._write_one(name, frame)
 
-    def _write_one(self, name: str, data: bytes) -> None:
+    def _write_one(self, name: str, frame: Frame) -> None:
         path = self._inside(name)
         if path is None:
             self._lose(f"picture {name!r} would lie outside {self._folder}")
             return
         try:
+            data = encode_raw(frame.data) if frame.media_type == BITMAP else frame.data
             self._write(path, data)
-        except OSError as exc:
-            self._lose(f"picture {name} can't be written: {exc.strerror}")
+        except (OSError, ValueError) as exc:
+            self._lose(f"picture {name} can't be written: {getattr(exc, 'strerror', None) or exc}")
             return
         if self._failing:
             self._failing = False

@@ -44,7 +44,7 @@ def test_the_written_file_has_every_key_on_a_line_of_its_own() -> None:
         ("[mqtt]\nport = 70000", ["mqtt.port = 70000", "65535"]),
         ("[mqtt]\nport = 'x'", ["mqtt.port = 'x'", "integer"]),
         ("[[stations]]\nname='a'\n[[stations]]\nname='a'", ["not all different"]),
-        ("[[stations]]\ngate = {mode = 'bridge'}", ["stations.0.gate.mode = 'bridge'", "'plc'"]),
+        ("[[stations]]\ngate = {mode = 'both'}", ["stations.0.gate.mode = 'both'", "'plc'", "'bridge'"]),
         ("[[stations]]\ncamera = {kind = 'folder'}", ['camera kind "folder" needs the key folder']),
         ("[belt\n", ["not valid TOML"]),
     ],

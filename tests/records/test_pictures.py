@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from bridge.domain.part import Part
@@ -54,6 +56,26 @@ def test_picture_lies_where_its_name_says(store: PictureStore, tmp_path: Path, m
     store.close()
     assert (tmp_path / "pictures" / name).read_bytes() == JPEG.data
     assert [path.name for path in (tmp_path / "pictures").rglob("*") if path.is_file()] == ["123.jpg"]
+
+
+def test_a_raw_frame_is_encoded_by_the_stores_own_thread(
+    store: PictureStore, losses: Losses, tmp_path: Path, make_part: Parts
+) -> None:
+    pixels = np.full((40, 60, 3), (30, 90, 200), np.uint8)
+    raw = Frame(data=cv2.imencode(".bmp", pixels)[1].tobytes(), media_type="image/bmp", captured_utc_ns=0)
+    names = [store.name_for(make_part(number), raw, VerdictCode.PASS) for number in (1, 2)]
+    assert [str(name)[-6:] for name in names] == ["/1.jpg", "/2.jpg"]
+    store.keep(str(names[0]), raw)
+    store.keep(str(names[1]), Frame(data=b"BM, cut off", media_type="image/bmp", captured_utc_ns=0))
+    store.close()
+    kept = (tmp_path / "pictures" / str(names[0])).read_bytes()
+    assert kept.startswith(b"\xff\xd8\xff")
+    shown = cv2.imdecode(np.frombuffer(kept, np.uint8), cv2.IMREAD_COLOR)
+    assert shown is not None
+    assert np.abs(shown.astype(int) - pixels).max() < 4
+    assert not (tmp_path / "pictures" / str(names[1])).exists()
+    assert len(losses.texts) == 1
+    assert "2.jpg can't be written" in losses.texts[0]
 
 
 def test_png_and_a_later_epoch_have_names_of_their_own(store: PictureStore, make_part: Parts) -> None:

@@ -67,7 +67,20 @@ class FakeModel:
 
 
 class FakeCamera:
-    async def capture(self, part: Part) -> Frame:
+    """Gives what the trigger brought; set `trouble` to lose it."""
+
+    def __init__(self) -> None:
+        self.trouble: str | None = None
+        self.moments_ns: list[int] = []
+
+    async def start(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def capture(self, part: Part, moment_ns: int) -> Frame:
+        self.moments_ns.append(moment_ns)
         if not isinstance(part.trigger.image, InlineImage):
             raise CameraError("no picture came with the trigger")
         return Frame(data=part.trigger.image.data, media_type="image/jpeg", captured_utc_ns=time.time_ns())
@@ -180,6 +193,7 @@ class Bench:
         self.plan = GatePlan(gate or GateSettings(), self.belt)
         self.condition = Condition()
         self.journal, self.pictures, self.output = FakeJournal(), FakePictures(), FakeOutput()
+        self.camera = FakeCamera()
         self.recipes, self.clock, self.model = FakeRecipes(), FakeClock(), FakeModel(score)
         self.acknowledged: list[int] = []
         rules = ReceptionRules(
@@ -191,7 +205,7 @@ class Bench:
             reception=Reception(rules=rules, ledger=SequenceLedger(), belt=self.belt),
             journey=Journey(
                 plan=self.plan,
-                camera=FakeCamera(),
+                camera=self.camera,
                 journal=self.journal,
                 pictures=self.pictures,
                 outputs=[self.output],
