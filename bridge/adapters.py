@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from bridge.config import CameraSettings, Config, StationSettings
@@ -105,7 +106,8 @@ def picture_store(config: Config, journal: Journal, doors: Sequence[Inbox]) -> P
     def tell(text: str) -> None:
         for station, door in zip(config.stations, doors, strict=True):
             if f"{config.line.name}/{station.name}/" in text:
-                loop.call_soon_threadsafe(door.post, PictureLost(text=text))
+                with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is left to be alarmed
+                    loop.call_soon_threadsafe(door.post, PictureLost(text=text))
 
     return PictureStore(
         records.pictures,
@@ -115,6 +117,7 @@ def picture_store(config: Config, journal: Journal, doors: Sequence[Inbox]) -> P
         on_loss=tell,
         max_bytes=records.pictures_max_mb * 1_000_000,
         max_age_s=records.pictures_max_days * 86_400.0,
+        min_free_bytes=records.pictures_min_free_mb * 1_000_000,
     )
 
 

@@ -6,24 +6,24 @@ import asyncio
 import json
 import logging
 import os
-import shutil
 import sys
-import time
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO, cast
 
 import structlog
 import typer
 
 from bridge import __version__
 from bridge.app import check_line, run_bridge, try_gate
+from bridge.cli_options import DEFAULT_CONFIG, ConfigFile
 from bridge.config import Config
 from bridge.config_file import load_config
 from bridge.errors import BridgeError, ConfigError
 from bridge.line_report import describe_line
+from bridge.log_lines import LogLines
 from bridge.outputs.tag_list import TagFormat, render_tags
-from bridge.records import listing
+from bridge.records_cli import records_app
 from bridge.setup_files import write_project
 
 app = typer.Typer(
@@ -33,15 +33,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-records_app = typer.Typer(help="What was judged, from the journal.", no_args_is_help=True)
 simulate_app = typer.Typer(help="A conveyor, a PLC or a broker alone, against any bridge.", no_args_is_help=True)
 gate_app = typer.Typer(help="The reject gate that the bridge fires itself.", no_args_is_help=True)
 app.add_typer(gate_app, name="gate")
 app.add_typer(records_app, name="records")
 app.add_typer(simulate_app, name="simulate")
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="Configuration file.", metavar="FILE")]
-DEFAULT_CONFIG = Path("linegate.toml")
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
@@ -94,7 +91,7 @@ def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
     """Run the bridge until SIGTERM or Ctrl-C."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, LogLines())),
     )
     asyncio.run(run_bridge(load_config(config), config.absolute().parent / "recipes"))
 
@@ -190,54 +187,3 @@ def gate_test(
     if not yes and sys.stdin.isatty():
         typer.confirm("Is everybody clear of it, and the bridge stopped?", abort=True)
     asyncio.run(try_gate(chosen, open_ms=open_ms, say=typer.echo))
-
-
-@records_app.command("list")
-def records_list(
-    config: ConfigFile = DEFAULT_CONFIG,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 20,
-    verdict: Annotated[str | None, typer.Option(help="PASS | FAIL | UNCERTAIN | ERROR | LATE")] = None,
-    since: Annotated[str | None, typer.Option(help="A moment (2026-11-21T08:00:00Z) or a span (2h, 30m).")] = None,
-    part: Annotated[str | None, typer.Option("--part", help="Part id.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="Recipe, as name or name@revision.")] = None,
-    station: Annotated[str | None, typer.Option(help="Station.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
-) -> None:
-    """List what was judged, newest first; works while the bridge runs."""
-    settings = load_config(config)
-    rows = listing.list_records(
-        settings.records.url,
-        limit=limit,
-        verdict=verdict,
-        since=None if since is None else listing.since_text(since, now_utc_ns=time.time_ns()),
-        part_id=part,
-        recipe=recipe,
-        station=station,
-    )
-    if as_json:
-        typer.echo(listing.records_as_json(rows))
-    elif sys.stdout.isatty():
-        typer.echo(listing.records_as_table(rows, width=shutil.get_terminal_size().columns, colour=True))
-    else:
-        typer.echo(listing.records_as_text(rows))
-
-
-@records_app.command("show")
-def records_show(
-    part: Annotated[str, typer.Argument(help="Part id, or with --sequence the trigger's sequence.")],
-    config: ConfigFile = DEFAULT_CONFIG,
-    sequence: Annotated[bool, typer.Option("--sequence", help="PART is a sequence.")] = False,
-    station: Annotated[str | None, typer.Option(help="Station.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False,
-) -> None:
-    """Show all that is recorded of one part, its gate events included."""
-    settings = load_config(config)
-    if sequence and not part.isdecimal():
-        raise ConfigError(f"sequence = {part!r}: allowed is a whole number from 0 to 4294967295")
-    found = listing.show_record(
-        settings.records.url,
-        sequence=int(part) if sequence else None,
-        part_id=None if sequence else part,
-        station=station,
-    )
-    typer.echo(listing.show_as_json(found) if as_json else listing.show_as_text(found))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
+DATABASE_URL = re.compile(r"sqlite:///.|postgresql(\+psycopg)?://[^/]*/[^?]")
 ENV_PREFIX = "LINEGATE_"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -115,12 +116,23 @@ class Modbus(Section):
 class Records(Section):
     """The journal and the pictures."""
 
-    url: str = Field("sqlite:///data/linegate.db", pattern=r"^sqlite:///.+", description="database, by URL")
+    url: str = Field("sqlite:///data/linegate.db", description="sqlite:///PATH | postgresql://USER@HOST/DATABASE")
+    password_file: OptionalPath = Field(None, description="a file that holds the password for PostgreSQL")
     pictures: Path = Field(Path("data/pictures"), description="folder of kept pictures")
     keep: Literal["all", "doubtful", "every_nth"] = Field("all", description="all | doubtful | every_nth")
     keep_nth: int = Field(10, ge=1, description="with every_nth: keep each n-th picture")
     pictures_max_mb: int = Field(10_000, ge=1, description="the oldest pictures go when they are more than this")
     pictures_max_days: int = Field(30, ge=1, description="older pictures go")
+    pictures_min_free_mb: int = Field(
+        500, ge=0, description="less free room than this on their disk: the oldest pictures go, else none is written"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _known_database(cls, url: str) -> str:
+        if not DATABASE_URL.match(url):
+            raise ValueError("allowed is sqlite:///PATH or postgresql://USER@HOST/DATABASE")
+        return url
 
 
 class Models(Section):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
+from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from bridge.config import ENV_PREFIX, CameraSettings, Config, Mqtt, Section, StationSettings
+from bridge.config import ENV_PREFIX, CameraSettings, Config, Mqtt, Records, Section, StationSettings
 from bridge.errors import ConfigError
 
 LogIn = TypeVar("LogIn", Mqtt, CameraSettings)
@@ -76,11 +78,18 @@ def _explain(error: ErrorDetails, environment: Mapping[str, str]) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown key {key!r}{_nearest(str(error['loc'][-1]), _keys_at(error['loc'][:-1]))}"
     message = _PLAIN.get(error["type"], error["msg"].removeprefix("Value error, "))
-    value = "..." if key.endswith("password") else error["input"]
+    value = "..." if key.endswith("password") else _without_password(key, error["input"])
     shown = "" if isinstance(value, dict | BaseModel) else f" = {value!r}"
     names = [ENV_PREFIX + "__".join(map(str, error["loc"][: n + 1])).upper() for n in range(len(error["loc"]))]
     source = "".join(f" (from {name})" for name in names if name in environment)
     return f"{key}{shown}{source}: {message}" if key else message
+
+
+def _without_password(key: str, value: Any) -> Any:
+    """Hide the password of a database's URL, whatever else is wrong with that."""
+    if key != "records.url" or not isinstance(value, str):
+        return value
+    return re.sub(r"(password=)[^&]*", r"\1...", re.sub(r"(//[^:/@]*):.*@", r"\1:...@", value))
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
@@ -111,11 +120,11 @@ def _resolve(config: Config, base: Path) -> Config:
                 update[name] = value.model_copy(update=paths(value))
         return update
 
-    records = config.records.model_copy(update=paths(config.records) | {"url": _sqlite_url(config.records.url, base)})
+    records = config.records.model_copy(update=paths(config.records))
     return config.model_copy(
         update={
             "mqtt": _with_password(config.mqtt.model_copy(update=paths(config.mqtt)), "mqtt"),
-            "records": records,
+            "records": records.model_copy(update={"url": _database_url(records, base)}),
             "models": config.models.model_copy(update=paths(config.models)),
             "stations": tuple(
                 station.model_copy(
@@ -127,8 +136,18 @@ def _resolve(config: Config, base: Path) -> Config:
     )
 
 
-def _sqlite_url(url: str, base: Path) -> str:
-    return f"sqlite:///{base / url.removeprefix('sqlite:///')}"
+def _database_url(records: Records, base: Path) -> str:
+    """Make the path of a file absolute; put the password of a server into its URL, where none is shown again."""
+    if records.url.startswith("sqlite:"):
+        return f"sqlite:///{base / records.url.removeprefix('sqlite:///')}"
+    if records.password_file is None:
+        return records.url
+    scheme, _, rest = records.url.partition("://")
+    user, at, host = rest.partition("@")
+    if not at or ":" in user or "/" in user:
+        wrong = "has a password already: allowed is one of them" if at else "names no user: USER@HOST is needed"
+        raise ConfigError(f"records.password_file is set and records.url {wrong}")
+    return f"{scheme}://{user}:{quote(_secret('records.password_file', records.password_file), safe='')}@{host}"
 
 
 def _camera(camera: CameraSettings, place: int, base: Path) -> CameraSettings:
@@ -142,8 +161,12 @@ def _camera(camera: CameraSettings, place: int, base: Path) -> CameraSettings:
 def _with_password(section: LogIn, where: str) -> LogIn:
     if section.password_file is None:
         return section
+    return section.model_copy(update={"password": _secret(f"{where}.password_file", section.password_file)})
+
+
+def _secret(key: str, file: Path) -> str:
     try:
-        return section.model_copy(update={"password": section.password_file.read_text(encoding="utf-8").strip()})
+        return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "not a text in UTF-8"
-        raise ConfigError(f"{where}.password_file = {str(section.password_file)!r}: {reason}") from exc
+        raise ConfigError(f"{key} = {str(file)!r}: {reason}") from exc

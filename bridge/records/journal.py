@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import structlog
 from sqlalchemy import Table
@@ -16,9 +15,11 @@ from bridge.domain.verdict import Disposition, VerdictCode
 from bridge.errors import JournalError, StartError
 from bridge.ports import Outcome
 from bridge.records import schema
-from bridge.records.database import file_of, open_for_reading
-from bridge.records.disk import Disk
+from bridge.records.database import Database, database_of
+from bridge.records.disk import Disk, WriteAheadLog
 from bridge.records.history import History, Unfinished, completed_row
+from bridge.records.log_file import LogFile
+from bridge.records.sqlite import SqliteFile
 from bridge.records.writer import Writer
 
 LOOK_AGAIN_S = 0.25
@@ -34,16 +35,19 @@ class Journal:
     """
 
     def __init__(self, url: str, *, sync: Callable[[int], None] = os.fdatasync) -> None:
-        """Open or make the database of `url` (`sqlite:///PATH`); raises ConfigError, StartError. Blocks for some ms."""
-        path: Path = file_of(url)
-        self._writer = Writer(path)
-        try:
-            self._disk = Disk(path, transactions=lambda: self._writer.transactions, sync=sync)
-            self._history = History(open_for_reading(url))
-        except OSError as exc:
-            self._writer.close(within_s=0.0)
-            raise StartError(f"records.url: can't sync the folder of {path}: {exc.strerror}") from exc
+        """Open or make the database of `url`; raises ConfigError, StartError. Blocks for some ms, at worst seconds.
+
+        `sync` is how a file is brought to the disk; a server sees to that itself.
+        """
+        database = database_of(url)
+        self._writer = Writer(database)
         self._closed = False
+        try:
+            self._history = History(database.open_for_reading())
+            self._disk = Disk(_log_of(database, self._writer, sync), shown=database.shown)
+        except StartError:
+            self._writer.close(within_s=0.0)
+            raise
 
     @property
     def healthy(self) -> bool:
@@ -133,8 +137,9 @@ class Journal:
 
     async def on_disk(self) -> None:
         """Return once all that was queued so far is on the disk; raises JournalError once the journal is unhealthy."""
-        await self._until(self._writer.committed(self._writer.last_ticket))
-        await self._until(self._disk.synced())
+        ticket = self._writer.last_ticket
+        await self._until(self._writer.committed(ticket))
+        await self._until(self._disk.synced(ticket))
 
     def unfinished(self, line: str, station: str) -> list[Unfinished]:
         """Give the triggers that an earlier run accepted and did not judge, oldest first; ask before the first `accept`."""
@@ -176,9 +181,9 @@ class Journal:
 
     def _put(self, row: schema.Row) -> asyncio.Future[None]:
         ticket = self._writer.put(schema.verdicts, row)
-        if self._writer.trouble is not None:
+        if self._writer.trouble is not None or self._writer.is_stuck():
             # Known to be failing: waiting would only hold the outputs of this part as well.
-            raise JournalError(f"the journal can't commit: {self._writer.trouble}")
+            raise JournalError(f"the journal can't commit: {self.trouble}")
         return self._writer.committed(ticket)
 
     async def _until(self, future: asyncio.Future[None]) -> None:
@@ -190,3 +195,17 @@ class Journal:
             future.result()
         finally:
             future.cancel()  # nobody will look at it any more
+
+
+def _log_of(database: Database, writer: Writer, sync: Callable[[int], None]) -> WriteAheadLog:
+    """Choose what makes committed rows safe; raises StartError."""
+    if isinstance(database, SqliteFile):
+        try:
+            return LogFile(database.path, writer, sync=sync)
+        except OSError as exc:
+            raise StartError(f"records.url: can't sync the folder of {database.path}: {exc.strerror}") from exc
+    from bridge.records.postgres import PostgresServer  # noqa: PLC0415 - its driver is an extra
+    from bridge.records.server_log import ServerLog  # noqa: PLC0415
+
+    assert isinstance(database, PostgresServer)
+    return ServerLog(database, writer)

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from sqlalchemy import ColumnElement, Engine, or_, select
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import ColumnElement, Engine, select
+from sqlalchemy.exc import SQLAlchemyError
 
-from bridge.domain.verdict import VerdictCode
 from bridge.errors import ConfigError, StartError
 from bridge.records.database import open_for_reading
-from bridge.records.schema import gate_events, utc_text, verdicts
+from bridge.records.filters import Filter
+from bridge.records.schema import gate_events, verdicts
 
 Record = Mapping[str, Any]
 
-VERDICT_NAMES = tuple(code.name for code in VerdictCode if code is not VerdictCode.NONE)
 SHOWN = ("decided_utc", "line", "station", "epoch", "sequence", "part_id", "verdict", "disposition", "reason", "recipe")
 COLOURS = {"PASS": "green", "FAIL": "red", "UNCERTAIN": "yellow", "ERROR": "magenta", "LATE": "magenta"}
-SPAN_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 MOST_SHOWN = 20
 
 
@@ -38,56 +34,14 @@ class Shown:
     gate_events: tuple[Record, ...]
 
 
-def list_records(
-    url: str,
-    *,
-    limit: int = 20,
-    verdict: str | None = None,
-    since: str | None = None,
-    part_id: str | None = None,
-    recipe: str | None = None,
-    line: str | None = None,
-    station: str | None = None,
-) -> list[Record]:
-    """Give the newest `limit` verdicts that fit every filter, newest first, each with all columns of `verdicts`.
+def list_records(url: str, wanted: Filter, *, limit: int = 20, now_utc_ns: int | None = None) -> list[Record]:
+    """Give the newest `limit` verdicts that fit the filter, newest first, each with all columns of `verdicts`.
 
-    `verdict` is a name in any case; `since` an RFC 3339 moment or a date (UTC), as `since_text` gives it; `recipe` is
-    `name@revision` or the name alone. Raises ConfigError for a filter that makes no sense, StartError without a database.
+    Raises ConfigError for a filter that makes no sense, StartError without a database.
     """
     if limit < 1:
         raise ConfigError(f"limit: {limit} is not allowed; at least 1")
-    wanted: list[ColumnElement[bool]] = [
-        verdicts.c[name] == value
-        for name, value in (("part_id", part_id), ("line", line), ("station", station))
-        if value is not None
-    ]
-    if verdict is not None:
-        if verdict.upper() not in VERDICT_NAMES:
-            raise ConfigError(f"verdict: {verdict!r} is not allowed; one of {', '.join(VERDICT_NAMES)}")
-        wanted.append(verdicts.c.verdict == verdict.upper())
-    if since is not None:
-        wanted.append(verdicts.c.decided_utc >= since_text(since))
-    if recipe is not None:
-        name = verdicts.c.recipe
-        wanted.append(or_(name == recipe, name.startswith(f"{recipe}@", autoescape=True)))
-    return _rows(url, wanted, limit)
-
-
-def since_text(since: str, *, now_utc_ns: int | None = None) -> str:
-    """Turn a moment, a date, or a span back from now (`90s`, `15m`, `2h`, `3d`) into the form that records have.
-
-    Raises ConfigError; a span is allowed with `now_utc_ns` only.
-    """
-    span = re.fullmatch(r"(\d{1,9})([smhd])", since)
-    if span and now_utc_ns is not None:
-        return utc_text(now_utc_ns - int(span[1]) * SPAN_S[span[2]] * 1_000_000_000)
-    try:
-        moment = datetime.fromisoformat(since)
-    except ValueError as exc:
-        allowed = "a moment such as 2026-11-21T08:00:00Z, a date, or a span such as 15m, 2h, 3d"
-        raise ConfigError(f"since: {since!r} is not allowed; {allowed}") from exc
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return _rows(url, wanted.clauses(now_utc_ns=now_utc_ns), limit)
 
 
 def show_record(
@@ -171,8 +125,8 @@ def _rows(url: str, wanted: Sequence[ColumnElement[bool]], limit: int) -> list[R
     try:
         with open_for_reading(url).connect() as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
-    except DatabaseError as exc:
-        raise StartError(f"records.url: can't read the records: {exc.orig}") from exc
+    except SQLAlchemyError as exc:
+        raise StartError(f"records.url: can't read the records: {getattr(exc, 'orig', None) or exc}") from exc
 
 
 def _events(engine: Engine, row: Record) -> tuple[Record, ...]:

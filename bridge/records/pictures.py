@@ -17,7 +17,7 @@ from bridge.domain.recipe import Keep
 from bridge.domain.verdict import VerdictCode
 from bridge.errors import StartError
 from bridge.ports import BITMAP, Frame
-from bridge.records.retention import Retention
+from bridge.records.retention import Retention, free_bytes
 from bridge.records.schema import utc_text
 
 MOST_WAITING = 256
@@ -34,8 +34,13 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write `data` under another name and rename it: a reader finds the whole picture or none. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_bytes(data)
-    unfinished.replace(path)
+    try:
+        unfinished.write_bytes(data)
+        unfinished.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()  # half a picture on a full disk
+        raise
 
 
 def encode_raw(data: bytes) -> bytes:
@@ -60,7 +65,9 @@ class PictureStore:
     `keep` and `every` (the n of `every_nth`, counted by the sequence) hold where a recipe doesn't say. When 256 pictures
     or 128 MB wait, the newest is dropped: `on_loss` gets one line for each picture lost, from any thread. A power cut may
     lose the pictures of the last seconds: they are not synced, so as not to hold up the records. `find` asks the records
-    for the name of one of the last 1,000 pictures (`Journal.picture_of`). Above `max_bytes` and `max_age_s` the oldest go.
+    for the name of one of the last 1,000 pictures (`Journal.picture_of`). Above `max_bytes` and `max_age_s` the oldest go,
+    and where less than `min_free_bytes` would be left on the disk: the journal needs that room. When old ones are not
+    enough, the new one is lost.
     """
 
     def __init__(
@@ -75,6 +82,8 @@ class PictureStore:
         write: Callable[[Path, bytes], None] = write_whole,
         max_bytes: int | None = None,
         max_age_s: float | None = None,
+        min_free_bytes: int = 0,
+        free: Callable[[Path], int] = free_bytes,
     ) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -87,12 +96,15 @@ class PictureStore:
         self._on_loss = on_loss
         self._most = most
         self._write = write
-        self._retention = Retention(self._folder, max_bytes=max_bytes, max_age_s=max_age_s)
+        self._retention = Retention(
+            self._folder, max_bytes=max_bytes, max_age_s=max_age_s, min_free_bytes=min_free_bytes, free=free
+        )
         self._changed = threading.Condition()
         self._queue: deque[tuple[str, Frame]] = deque()
         self._bytes = 0
         self._closing = False
         self._failing = False
+        self._old_stay = False
         self.lost = 0
         self._thread = threading.Thread(target=self._run, name="linegate-pictures", daemon=True)
         self._thread.start()
@@ -165,6 +177,13 @@ class PictureStore:
             return
         try:
             data = encode_raw(frame.data) if frame.media_type == BITMAP else frame.data
+            left = self._retention.make_room(len(data))
+            if left is not None:
+                self._lose(
+                    f"picture {name} was not written: {left / 1e6:.0f} MB are free on its disk, less than"
+                    " records.pictures_min_free_mb allows"
+                )
+                return
             self._write(path, data)
         except (OSError, ValueError) as exc:
             self._lose(f"picture {name} can't be written: {getattr(exc, 'strerror', None) or exc}")
@@ -174,8 +193,11 @@ class PictureStore:
             log.info("pictures_back", folder=str(self._folder))
         try:
             self._retention.added(len(data), time.time())
+            self._old_stay = False
         except OSError as exc:
-            log.warning("old_pictures_stay", folder=str(self._folder), cause=str(exc))
+            if not self._old_stay:
+                self._old_stay = True
+                log.warning("old_pictures_stay", folder=str(self._folder), cause=str(exc))
 
     def _lose(self, text: str) -> None:
         with self._changed:

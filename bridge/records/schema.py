@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Float,
     Index,
@@ -32,22 +33,25 @@ Row = dict[str, Any]
 
 _LAST_NS = parse_utc("9999-12-31T23:59:59.999999Z")
 
+# u32 counts need it in PostgreSQL; SQLite counts up a key of the type INTEGER only.
+_BIG = BigInteger().with_variant(Integer(), "sqlite")
+
 metadata = MetaData()
 
 triggers = Table(
     "triggers",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _BIG, primary_key=True),
     Column("line", Text, nullable=False),
     Column("station", Text, nullable=False),
-    Column("epoch", Integer, nullable=False),
-    Column("sequence", Integer, nullable=False),
+    Column("epoch", _BIG, nullable=False),
+    Column("sequence", _BIG, nullable=False),
     Column("part_id", Text, nullable=False),
     Column("ts", Text),
     Column("triggered_utc", Text, nullable=False),
     Column("accepted_utc", Text, nullable=False),
     Column("recipe", Text, nullable=False),
-    Column("encoder", Integer),
+    Column("encoder", _BIG),
     Column("length_mm", Float),
     Column("source", Text, nullable=False),
     Column("backlog", Integer, nullable=False),
@@ -59,15 +63,20 @@ triggers = Table(
 IS_OPEN = text("triggers.open = 1")
 # Newest first by station, and the few that still wait for their verdict: both without a walk through the table.
 Index("triggers_by_arrival", triggers.c.line, triggers.c.station, triggers.c.id)
-Index("triggers_open", *(triggers.c[name] for name in ("open", "line", "station", "id")), sqlite_where=IS_OPEN)
+Index(
+    "triggers_open",
+    *(triggers.c[name] for name in ("open", "line", "station", "id")),
+    sqlite_where=IS_OPEN,
+    postgresql_where=IS_OPEN,
+)
 
 verdicts = Table(
     "verdicts",
     metadata,
     Column("line", Text, nullable=False),
     Column("station", Text, nullable=False),
-    Column("epoch", Integer, nullable=False),
-    Column("sequence", Integer, nullable=False),
+    Column("epoch", _BIG, nullable=False),
+    Column("sequence", _BIG, nullable=False),
     Column("part_id", Text, nullable=False),
     Column("verdict", Text, nullable=False),
     Column("code", Integer, nullable=False),
@@ -92,16 +101,22 @@ Index("verdicts_by_sequence", verdicts.c.sequence)
 gate_events = Table(
     "gate_events",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _BIG, primary_key=True),
     Column("line", Text, nullable=False),
     Column("station", Text, nullable=False),
-    Column("epoch", Integer, nullable=False),
-    Column("sequence", Integer, nullable=False),
+    Column("epoch", _BIG, nullable=False),
+    Column("sequence", _BIG, nullable=False),
     Column("event", Text, nullable=False),
     Column("reason", Text),
     Column("at_utc", Text, nullable=False),
 )
 Index("gate_events_by_part", *(gate_events.c[name] for name in ("line", "station", "epoch", "sequence")))
+# A server may commit and its answer be lost: what is then written once more must not stand there twice.
+Index(
+    "gate_events_once",
+    *(gate_events.c[name] for name in ("line", "station", "epoch", "sequence", "event", "at_utc")),
+    unique=True,
+).ddl_if(dialect="postgresql")
 
 
 def utc_text(utc_ns: int) -> str:
@@ -113,8 +128,8 @@ def utc_text(utc_ns: int) -> str:
 
 
 def clean(value: str) -> str:
-    """Replace what UTF-8 can't hold (half of a surrogate pair): one such character would fail the whole row."""
-    return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Replace half of a surrogate pair, which UTF-8 can't hold, and NUL, which PostgreSQL can't: it would fail the row."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
 
 
 def _clean_or_none(value: str | None) -> str | None:

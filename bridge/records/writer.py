@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import structlog
 from sqlalchemy import Connection, Table, bindparam, update
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import (
-    DataError,
-    IntegrityError,
-    InterfaceError,
-    NotSupportedError,
-    ProgrammingError,
-    SQLAlchemyError,
-)
 
 from bridge.errors import BridgeError, JournalError
-from bridge.records.database import open_for_writing
+from bridge.records.database import Database
 from bridge.records.patience import MS, Patience
 from bridge.records.schema import KEY, Row, gate_events, triggers, verdicts
 
@@ -36,18 +25,7 @@ RETRY_S = 0.1
 TELL_AGAIN_S = 10.0
 STUCK_NS = 1000 * MS
 
-# One of these is the row's own fault: trying again can't help, and the rows behind it must not wait for it.
-ROW_FAULTS = (
-    IntegrityError, DataError, InterfaceError, ProgrammingError, NotSupportedError, OverflowError, UnicodeError,
-    sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.NotSupportedError,
-)  # fmt: skip
-DATABASE_FAULTS = (SQLAlchemyError, sqlite3.Error, OSError, BridgeError)
-
-_INSERTS = {
-    triggers: insert(triggers).on_conflict_do_nothing(index_elements=KEY),
-    verdicts: insert(verdicts).on_conflict_do_nothing(index_elements=KEY),
-    gate_events: insert(gate_events),
-}
+TABLES = (triggers, verdicts, gate_events)
 _CLOSE_TRIGGER = update(triggers).where(*(triggers.c[name] == bindparam(f"key_{name}") for name in KEY)).values(open=0)
 
 log = structlog.get_logger(__name__)
@@ -64,11 +42,13 @@ class Writer:
     """Commits rows in the order they came; a row has a ticket, and tickets only grow.
 
     `put` never blocks. Rows that can't be committed wait, at most 20,000 of them; beyond that new rows are refused and
-    counted in `refused`, gate events from half of it on, since a verdict matters more than what the gate did.
+    counted in `refused`, gate events from half of it on, since a verdict matters more than what the gate did. Where a
+    crash of the database may take committed rows back, they are kept until `forget`, and committed again after `doubt`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._faults: tuple[type[Exception], ...] = (*database.faults, OSError, BridgeError)
         self._changed = threading.Condition()
         self._queue: deque[_Entry] = deque()
         self._waiters: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
@@ -79,8 +59,11 @@ class Writer:
         self._tell_again_at = 0.0
         self._told = False
         self._close_by: float | None = None
+        self._kept: deque[_Entry] = deque(maxlen=MAX_WAITING_ROWS)
+        self._doubted = False
+        self._again = False
         self._connection: Connection | None = None
-        self._inode: int | None = None
+        self._identity: int | None = None
         self._to_close: list[Row] = []
         self._compiled: dict[Table, str] = {}
         self.trouble: str | None = None
@@ -126,6 +109,29 @@ class Writer:
                 self._waiters.append((ticket, loop, future))
         return future
 
+    @property
+    def certain(self) -> int:
+        """The ticket up to which every row is committed, as far as anybody knows."""
+        with self._changed:
+            return self._kept[0].ticket - 1 if self._doubted and self._kept else self._committed
+
+    @property
+    def unsure(self) -> bool:
+        """Whether rows are kept that a crash of the database might take back."""
+        return bool(self._kept)
+
+    def forget(self, ticket: int) -> None:
+        """Drop the committed rows up to `ticket`: they are safe."""
+        with self._changed:
+            while self._kept and self._kept[0].ticket <= ticket:
+                self._kept.popleft()
+
+    def doubt(self) -> None:
+        """Commit all kept rows once more, before any others."""
+        with self._changed:
+            self._doubted = bool(self._kept)
+            self._changed.notify()
+
     def is_stuck(self) -> bool:
         """Say whether the oldest row has waited for a second, or the thread is gone."""
         with self._changed:
@@ -155,16 +161,27 @@ class Writer:
             while True:
                 now = time.monotonic()
                 closing = self._close_by is not None
+                if self._doubted and self._kept:
+                    self._take_back()
                 if closing and (not self._queue or now >= (self._close_by or 0.0)):
                     return []
                 if self._queue and now >= self._retry_at:
                     return list(islice(self._queue, MAX_BATCH_ROWS))
                 self._changed.wait(max(self._retry_at - now, 0.001) if self._queue else None)
 
+    def _take_back(self) -> None:
+        self._queue.extendleft(reversed(self._kept))
+        self._kept.clear()
+        self._committed = self._queue[0].ticket - 1
+        self._doubted, self._again = False, True
+
     def _settle(self, done: int, trouble: str | None) -> None:
         with self._changed:
             for _ in range(done):
-                self._committed = self._queue.popleft().ticket
+                entry = self._queue.popleft()
+                self._committed = entry.ticket
+                if self._database.may_forget:
+                    self._kept.append(entry)
             self._look()
             before, self.trouble = self.trouble, trouble
             self._retry_at = time.monotonic() + RETRY_S if trouble else 0.0
@@ -179,21 +196,22 @@ class Writer:
         if trouble and not before and time.monotonic() >= self._tell_again_at:
             self._told = True
             self._tell_again_at = time.monotonic() + TELL_AGAIN_S
-            log.error("journal_lost", file=str(self._path), cause=trouble)
+            log.error("journal_lost", database=self._database.shown, cause=trouble)
         elif before and not trouble and self._told:
             self._told = False
-            log.info("journal_back", file=str(self._path))
+            log.info("journal_back", database=self._database.shown)
 
     def _commit(self, batch: list[_Entry]) -> tuple[int, str | None]:
         """Commit `batch`; give how many of its entries are settled and what is wrong with the database."""
         try:
             self._write(batch)
-        except ROW_FAULTS as exc:
+        except self._database.row_faults as exc:
             self._disconnect()
             return self._commit_singly(batch) if len(batch) > 1 else self._drop(batch[0], exc)
-        except DATABASE_FAULTS as exc:
+        except self._faults as exc:
             self._disconnect()
-            return 0, str(getattr(exc, "orig", None) or exc)
+            self._again = self._database.may_forget  # it may have been committed all the same: only the answer was lost
+            return 0, " ".join(str(getattr(exc, "orig", None) or exc).split())
         return len(batch), None
 
     def _commit_singly(self, batch: list[_Entry]) -> tuple[int, str | None]:
@@ -221,48 +239,53 @@ class Writer:
             {f"key_{name}": row[name] for name in KEY} for row in judged
         ]
         self.transactions += 1
+        if self._again and len(batch) < MAX_BATCH_ROWS:
+            self._again = False  # all that was written twice lies behind
 
     def _write_verdict(self, connection: Connection, row: Row) -> None:
-        """Commit the usual batch, one verdict: a single statement is a transaction of its own, and the quickest."""
-        driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
-        if driver.execute(self._insert(verdicts, connection), row).rowcount != 1:
-            log.error("journal_row_exists", table=verdicts.name, rows=1)
+        """Commit the usual batch, one verdict, by the quickest way."""
+        written = self._database.insert_alone(connection, self._insert(verdicts, connection), row)
+        self._check(verdicts, 1, written)
 
     def _write_all(self, connection: Connection, batch: list[_Entry], closing: list[Row]) -> None:
         with connection.begin():
-            for table in _INSERTS:
+            for table in TABLES:
                 rows = [entry.row for entry in batch if entry.table is table]
-                if not rows:
-                    continue
-                written = connection.exec_driver_sql(self._insert(table, connection), rows).rowcount
-                if written != len(rows):
-                    log.error("journal_row_exists", table=table.name, rows=len(rows) - written)
+                if rows:
+                    self._check(
+                        table, len(rows), connection.exec_driver_sql(self._insert(table, connection), rows).rowcount
+                    )
             if closing:
                 connection.execute(_CLOSE_TRIGGER, closing)
+
+    def _check(self, table: Table, rows: int, written: int) -> None:
+        if written != rows and not self._again:
+            log.error("journal_row_exists", table=table.name, rows=rows - written)
 
     def _insert(self, table: Table, connection: Connection) -> str:
         """Compile a statement once: the toolkit's own way through it costs more than the database does."""
         if table not in self._compiled:
             columns = [column.name for column in table.columns if column is not table.autoincrement_column]
-            self._compiled[table] = str(_INSERTS[table].compile(dialect=connection.dialect, column_keys=columns))
+            self._compiled[table] = str(
+                self._database.insert(table).compile(dialect=connection.dialect, column_keys=columns)
+            )
         return self._compiled[table]
 
     def _connect(self) -> Connection:
         """Give the connection; a new one after a failure, or when the file was taken away or replaced under it."""
-        inode = _inode_of(self._path)
-        if self._connection is not None and self._inode == inode:
+        if self._connection is not None and self._identity == self._database.identity():
             return self._connection
         if self._connection is not None:
-            log.error("journal_file_replaced", file=str(self._path))
+            log.error("journal_file_replaced", database=self._database.shown)
         self._disconnect()
-        self._connection = open_for_writing(self._path).connect()
-        self._inode = _inode_of(self._path)
+        self._connection = self._database.open_for_writing().connect()
+        self._identity = self._database.identity()
         return self._connection
 
     def _disconnect(self) -> None:
         if self._connection is not None:
             # A connection that is closed because it failed may fail once more; the next one begins afresh.
-            with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
+            with contextlib.suppress(*self._faults):
                 self._connection.close()
             self._connection = None
 
@@ -280,10 +303,3 @@ def tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None], exc: Exc
 
     with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
         loop.call_soon_threadsafe(settle)
-
-
-def _inode_of(path: Path) -> int | None:
-    try:
-        return path.stat().st_ino
-    except OSError:  # what is wrong with the path is told when it is opened
-        return None

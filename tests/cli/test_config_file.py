@@ -46,6 +46,8 @@ def test_the_written_file_has_every_key_on_a_line_of_its_own() -> None:
         ("[[stations]]\nname='a'\n[[stations]]\nname='a'", ["not all different"]),
         ("[[stations]]\ngate = {mode = 'both'}", ["stations.0.gate.mode = 'both'", "'plc'", "'bridge'"]),
         ("[[stations]]\ncamera = {kind = 'folder'}", ['camera kind "folder" needs the key folder']),
+        ("[records]\nurl = 'mysql://me:s3cret@host/db'", ["records.url = 'mysql://me:...@host/db'", "postgresql://"]),
+        ("[records]\nurl = 'postgresql://me@host'", ["records.url = 'postgresql://me@host'", "USER@HOST/DATABASE"]),
         ("[belt\n", ["not valid TOML"]),
     ],
 )

@@ -123,7 +123,12 @@ def test_a_picture_crosses_by_the_shared_file(size: int) -> None:
 
 
 def test_messages_are_whole_whatever_pieces_they_come_in() -> None:
-    sent = [Pong(), Ping(run=True), Job(thresholds={}, roi=(1, 2, 3, 4), reduction=2, length=9, ours=False), "x" * 100_000]
+    sent = [
+        Pong(),
+        Ping(run=True),
+        Job(thresholds={}, roi=(1, 2, 3, 4), reduction=2, length=9, ours=False),
+        "x" * 100_000,
+    ]
     stream = b"".join(pack(message) for message in sent)
     for size in (1, 3, 4, 1000, len(stream)):
         unpacker = Unpacker()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -16,6 +19,7 @@ from bridge.domain.recipe import Recipe
 from bridge.domain.verdict import Disposition, Judgement, VerdictCode
 from bridge.ports import Outcome
 from bridge.records.journal import Journal
+from tests.records.servers import PASSWORD, PostgresServer, binaries
 
 T0_UTC_NS = 1_795_000_000_123_456_789
 RECIPE = Recipe(name="bracket", number=7, revision=3, bundle="surface-1.2.0", labels=("crack",))
@@ -72,20 +76,102 @@ class Foreign:
     def one(self, sql: str, *values: object) -> Any:
         return self.rows(sql, *values)[0][0]
 
+    def columns(self) -> dict[str, list[str]]:
+        """Give the columns of every table and view."""
+        names = [name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
+        return {name: [row[1] for row in self.rows(f"PRAGMA table_info({name})")] for name in names}
+
+    def change(self, sql: str) -> None:
+        """Tamper with the record."""
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+            connection.execute(sql)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep everybody else from committing."""
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+            connection.execute("ROLLBACK")
+
+
+class ForeignServer(Foreign):
+    """The same by psycopg and plain SQL."""
+
+    def __init__(self, server: PostgresServer, name: str) -> None:
+        self.server, self.name = server, name
+
+    def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        with self.server.connect(self.name) as connection:
+            return connection.execute(sql, values or None).fetchall()  # type: ignore[call-overload, no-any-return]
+
+    def columns(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for table, column in self.rows(
+            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
+        ):
+            found.setdefault(table, []).append(column)
+        return found
+
+    def change(self, sql: str) -> None:
+        with self.server.connect(self.name) as connection:
+            connection.execute(sql)  # type: ignore[call-overload]
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        with self.server.connect(self.name) as connection, connection.transaction():
+            connection.execute("LOCK TABLE triggers, verdicts, gate_events IN EXCLUSIVE MODE")
+            yield
+
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
     return tmp_path / "data" / "linegate.db"
 
 
-@pytest.fixture
-def foreign(database: Path) -> Foreign:
-    return Foreign(database)
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server for all tests; each makes a database of its own in it."""
+    folder = binaries()
+    if folder is None:
+        pytest.skip("no PostgreSQL server here: apt-get install --no-install-recommends postgresql")
+    server = PostgresServer(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which database a test runs against: each of them."""
+    return str(request.param)
 
 
 @pytest.fixture
-async def journal(database: Path) -> AsyncIterator[Journal]:
-    opened = Journal(f"sqlite:///{database}")
+def foreign(kind: str, database: Path, request: pytest.FixtureRequest) -> Iterator[Foreign]:
+    if kind == "sqlite":
+        yield Foreign(database)
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = f"line-{uuid.uuid4().hex[:12]}"
+    server.make_database(name)
+    yield ForeignServer(server, name)
+    server.drop_database(name)
+
+
+@pytest.fixture
+def record_url(foreign: Foreign) -> str:
+    """The URL of the record, as `records.url` has it."""
+    if not isinstance(foreign, ForeignServer):
+        return f"sqlite:///{foreign.path}"
+    return foreign.server.url(foreign.name).replace("@", f":{quote(PASSWORD, safe='')}@", 1)
+
+
+@pytest.fixture
+async def journal(record_url: str) -> AsyncIterator[Journal]:
+    opened = Journal(record_url)
     yield opened
     await opened.close()
 

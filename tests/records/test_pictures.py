@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from bridge.domain.verdict import VerdictCode
 from bridge.errors import StartError
 from bridge.ports import Frame
 from bridge.records.pictures import PictureStore, write_whole
+from tests.cli.processes import eventually
 
 Parts = Callable[..., Part]
 JPEG = Frame(data=b"\xff\xd8 a picture", media_type="image/jpeg", captured_utc_ns=0)
@@ -173,3 +176,30 @@ def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StartError, match="file"):
         PictureStore(tmp_path / "file" / "pictures", keep="all")
+
+
+def test_picture_is_lost_rather_than_the_last_room_on_the_disk(tmp_path: Path, losses: Losses) -> None:
+    free = [400_000_000]
+    store = PictureStore(tmp_path, keep="all", on_loss=losses, min_free_bytes=500_000_000, free=lambda _folder: free[0])
+    store.keep("line1/station1/2026-11-21/1.jpg", JPEG)
+    eventually(lambda: store.lost == 1)
+    assert "400 MB are free" in losses.texts[0]
+    assert "records.pictures_min_free_mb" in losses.texts[0]
+    free[0] = 600_000_000
+    store.keep("line1/station1/2026-11-21/2.jpg", JPEG)
+    store.close()
+    assert [path.name for path in tmp_path.rglob("*.jpg")] == ["2.jpg"]
+
+
+def test_half_a_picture_is_not_left_behind(tmp_path: Path) -> None:
+    script = (
+        "import resource, sys; from pathlib import Path; from bridge.records.pictures import write_whole\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "try: write_whole(Path(sys.argv[1]) / 'a.jpg', b'x' * 1000)\n"
+        "except OSError as exc: print(exc.strerror)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.stdout == "File too large\n", done.stderr
+    assert list(tmp_path.iterdir()) == []
