@@ -215,6 +215,9 @@ class Journey:
             committed = self._journal.record(outcome)
         except JournalError:
             return  # the journal tells of it itself, and keeps the row if it can
+        if outcome.result.replayed:
+            committed.cancel()  # nothing acts on it; a long backlog must not hold up the live parts behind it
+            return
         await asyncio.wait({committed}, timeout=wait_ns / 1e9)
         committed.cancel()
 

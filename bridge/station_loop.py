@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -15,10 +15,8 @@ from bridge.domain.belt import Belt, BeltEvent
 from bridge.domain.condition import Condition
 from bridge.domain.gate_plan import GatePlan
 from bridge.domain.messages import Arrival, Command, Inbound, Reply
-from bridge.domain.part import Part
 from bridge.domain.reception import Conditions, Reception
 from bridge.domain.status import StationStatus
-from bridge.domain.verdict import Judgement, VerdictCode
 from bridge.errors import BridgeError, JournalError
 from bridge.gate_reports import GateReports
 from bridge.ports import (
@@ -32,12 +30,11 @@ from bridge.ports import (
     VerdictOutput,
 )
 from bridge.station import Arrived, Job, Journey
+from bridge.waiting import Waiting
 
 BEAT_S = 0.5
 TICK_S = 0.1
 MAX_UNSAFE = 10
-MAX_WAITING = 64
-"""Parts with their pictures that may wait; beyond that a part gets ERROR at once and its picture is let go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +86,7 @@ class StationLoop:
         self._loaded: Loaded | None = None
         self._queue: asyncio.Queue[Job | _Beat | _Retire | _Stop] = asyncio.Queue()
         self._background: set[asyncio.Task[None]] = set()
+        self._waiting = Waiting()
         self._unsafe: deque[Arrival] = deque()
         self._show_due = False
         self.turns = self.entries = 0
@@ -168,26 +166,16 @@ class StationLoop:
                 length_mm=part.length_mm,
             )
         self._journal.accept(part, at_utc_ns=now_utc_ns)
-        self._queue.put_nowait(self._job(arrival, part, self._loaded, admission.at_once))
-
-    def _job(self, arrival: Arrival, part: Part, loaded: Loaded, at_once: Judgement | None) -> Job:
-        """Bound what waits: beyond the limit a part keeps its place and gets a verdict, but its picture is let go."""
-        if self._queue.qsize() < MAX_WAITING:
-            return Job(arrival=arrival, part=part, loaded=loaded, at_once=at_once)
-        self._condition.raise_alarm("QUEUE_OVERLOAD")
-        bare = replace(part.trigger, image=None)
-        overload = Judgement(code=VerdictCode.ERROR, reason=f"overload: {MAX_WAITING} parts were waiting")
-        return Job(
-            arrival=Arrival(trigger=bare, acknowledge=arrival.acknowledge),
-            part=replace(part, trigger=bare),
-            loaded=loaded,
-            at_once=at_once or overload,
-        )
+        job, surplus = self._waiting.job(arrival, part, self._loaded, admission.at_once)
+        if surplus:
+            self._condition.raise_alarm("QUEUE_OVERLOAD")
+        self._queue.put_nowait(job)
 
     async def _judge_in_order(self) -> None:
         while not isinstance(entry := await self._queue.get(), _Stop):
             if isinstance(entry, Job):
                 self._decided(entry, await self._journey.travel(entry))
+                self._waiting.done(entry)
             elif isinstance(entry, _Retire):
                 await entry.model.close()
             else:

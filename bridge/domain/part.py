@@ -43,7 +43,8 @@ class Trigger:
 
     `ts` is the source's own stamp as it was sent (it identifies duplicates), `source_utc_ns` the same as nanoseconds
     since 1970. `arrived_ns` is monotonic. `problem` is why the part can only get ERROR: the sequence was legible, the
-    rest was not.
+    rest was not. `backlog` waited at the broker while the bridge was away; one `held_back` waited there just now, so that
+    its arrival says nothing of where its part is.
     """
 
     sequence: int
@@ -57,6 +58,7 @@ class Trigger:
     image: InlineImage | ImagePath | None = None
     age_ms: float | None = None
     backlog: bool = False
+    held_back: bool = False
     reply: ReplyTo | None = None
     source: TriggerSourceName = "mqtt"
     problem: str | None = None

@@ -58,10 +58,11 @@ class Reception:
         if not acceptance.accepted:
             return Admission(acceptance=acceptance, part=None)
         triggered_ns, ahead = self._moment(trigger, now_ns=now_ns, now_utc_ns=now_utc_ns)
+        lost = trigger.held_back and self._placed_by_arrival(trigger)
         # Where the belt stood when a backlog's part passed is unknown, and nothing old is placed for a gate.
         place = (
             None
-            if trigger.backlog
+            if trigger.backlog or lost
             else self._belt.place(triggered_ns=triggered_ns, latched_count=trigger.encoder_counts, now_ns=now_ns)
         )
         part = Part(
@@ -77,8 +78,16 @@ class Reception:
             count_at_trigger=place.count_at_trigger if place else None,
         )
         return Admission(
-            acceptance=acceptance, part=part, at_once=_at_once(trigger, conditions, ahead), clock_ahead=ahead
+            acceptance=acceptance,
+            part=part,
+            at_once=_at_once(trigger, conditions, ahead=ahead, lost=lost),
+            clock_ahead=ahead,
         )
+
+    def _placed_by_arrival(self, trigger: Trigger) -> bool:
+        """Give whether nothing but the moment of arrival says where the part is."""
+        by_source = self._rules.trigger_clock == "source" and trigger.source_utc_ns is not None
+        return trigger.encoder_counts is None and trigger.age_ms is None and not by_source
 
     def _moment(self, trigger: Trigger, *, now_ns: int, now_utc_ns: int) -> tuple[int, bool]:
         """Give the monotonic moment at which the front edge met the beam, and whether its stamp lies too far ahead."""
@@ -90,7 +99,7 @@ class Reception:
         return trigger.arrived_ns - round(self._rules.transport_ms * 1e6), False
 
 
-def _at_once(trigger: Trigger, conditions: Conditions, ahead: bool) -> Judgement | None:
+def _at_once(trigger: Trigger, conditions: Conditions, *, ahead: bool, lost: bool) -> Judgement | None:
     """Give the verdict of a part that can't be judged, None for one that can."""
     if trigger.backlog:
         return Judgement(
@@ -98,6 +107,10 @@ def _at_once(trigger: Trigger, conditions: Conditions, ahead: bool) -> Judgement
         )
     if trigger.problem is not None:
         return Judgement(code=VerdictCode.ERROR, reason=trigger.problem)
+    if lost:
+        return Judgement(
+            code=VerdictCode.LATE, reason="held back: the trigger waited at the broker, too many were open"
+        )
     if ahead:
         return Judgement(code=VerdictCode.ERROR, reason="clock: the trigger's ts lies more than 50 ms ahead")
     if trigger.recipe is not None and trigger.recipe not in (conditions.recipe.name, conditions.recipe.reference):

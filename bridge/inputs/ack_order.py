@@ -13,6 +13,11 @@ class AckOrder:
         self._open: deque[int] = deque()
         self._done: set[int] = set()
 
+    @property
+    def waiting(self) -> int:
+        """How many messages have no acknowledgement yet."""
+        return len(self._open)
+
     def arrived(self, connection: int, mid: int) -> None:
         """Note a message of QoS 1; the first one of a new connection ends all that was open on the old."""
         if connection != self._connection:

@@ -1,7 +1,8 @@
 """One station's MQTT link: triggers, speed, encoder and commands in, and the way out for its verdicts.
 
 Triggers are acknowledged when the station says so, everything else as soon as it is read. Until the marker that is sent
-to the station's own topic `sync` comes back, what arrives on a kept session is backlog.
+to the station's own topic `sync` comes back, what arrives on a kept session is backlog. Later on, probes sent there tell
+when the broker holds triggers back because too many are unacknowledged.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import base64
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -22,6 +24,7 @@ from bridge.domain.part import ReplyTo
 from bridge.domain.report import dead_letter_document, encode, offline_document, reply_document
 from bridge.errors import MessageError, TriggerError
 from bridge.inputs.backlog import Backlog
+from bridge.inputs.freshness import Freshness
 from bridge.inputs.line_message import read_command, read_encoder, read_speed
 from bridge.inputs.mqtt_client import Broker
 from bridge.inputs.mqtt_connection import Delivery, MqttConnection
@@ -77,6 +80,7 @@ class MqttLink:
             queue_limit=queue_limit,
         )
         self._backlog = Backlog()
+        self._freshness = Freshness()
         self._holding = False
         self._stopped = False
         self._granted = False
@@ -133,6 +137,7 @@ class MqttLink:
         """Take what arrives as backlog, on a kept session, until the marker is back."""
         self._granted = False
         self._backlog.open(connection, resumed=resumed, nonce=secrets.token_hex(16))
+        self._freshness.open()
 
     def on_subscribed(self, *, refused: tuple[str, ...]) -> None:
         """Weigh what the broker refused (without `trigger` and `sync` no part can be judged), and send the marker."""
@@ -183,7 +188,18 @@ class MqttLink:
             return
         if trigger.problem is not None:
             self._note(delivery, trigger.problem)
-        self._inbox.post(Arrival(trigger=trigger, acknowledge=partial(self._connection.acknowledge, delivery)))
+        if self._freshness.held_back(delivery.arrived_ns):
+            trigger = replace(trigger, held_back=True)
+        self._probe()
+        bare = delivery.without_payload()
+        self._inbox.post(Arrival(trigger=trigger, acknowledge=partial(self._connection.acknowledge, bare)))
+
+    def _probe(self) -> None:
+        """Ask the broker, as a message in the same queue, how long messages wait there."""
+        if self._granted and self._backlog.settled:
+            text = self._freshness.probe(unacknowledged=self._connection.unacknowledged, now_ns=time.monotonic_ns())
+            if text is not None:
+                self._connection.publish_now(Outgoing(topic=f"{self._topic}sync", payload=text))
 
     def _refuse_retained(self, delivery: Delivery) -> None:
         reason = "a retained trigger is refused: it would come again at every connection, without a part"
@@ -231,6 +247,9 @@ class MqttLink:
 
     def _take_marker(self, delivery: Delivery) -> None:
         self._connection.acknowledge(delivery)
+        if self._freshness.returned(delivery.payload, arrived_ns=delivery.arrived_ns):
+            self._probe()
+            return
         if self._backlog.returned(delivery.payload):
             self._connection.publish_now(Outgoing(topic=f"{self._topic}sync", payload=self._backlog.marker))
         self._show_link(up=self._granted and self._backlog.settled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ class Broker:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     keepalive_s: int = 10
-    receive_maximum: int = 64
+    receive_maximum: int = 256
+    """Far above what can wait in time: beyond it the broker holds triggers back, and they look fresh when they come."""
 
 
 def client_for(broker: Broker, client_id: str, will: Outgoing) -> Client:
@@ -72,6 +74,17 @@ def client_for(broker: Broker, client_id: str, will: Outgoing) -> Client:
 def _no_delay(_client: Client, _userdata: Any, sock: Any) -> None:
     # without it Nagle's algorithm holds an acknowledgement back for up to 40 ms
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def acknowledge_at_once(sock: object) -> None:
+    """Have the kernel acknowledge what comes next without its usual delay; call it after each read, it does not last.
+
+    mosquitto with Nagle's algorithm on (its default) holds a trigger back until the one before it is acknowledged: up to
+    40 ms, which is 48 mm of belt at 1.2 m/s.
+    """
+    if isinstance(sock, socket.socket) and hasattr(socket, "TCP_QUICKACK"):  # Linux alone has it
+        with contextlib.suppress(OSError):  # closed meanwhile: the next read tells of it
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 def _wake_is_enough(_client: Client, _userdata: Any, _sock: Any) -> None:

@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
@@ -26,7 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridge.inputs.ack_order import AckOrder
-from bridge.inputs.mqtt_client import Broker, client_for
+from bridge.inputs.mqtt_client import Broker, acknowledge_at_once, client_for
 from bridge.inputs.mqtt_outbox import Outbox, Outgoing
 
 _log = structlog.get_logger()
@@ -59,6 +59,12 @@ class Delivery:
     def payload(self) -> bytes:
         """The message's bytes, not copied where they are bytes already."""
         return bytes(self.message.payload)
+
+    def without_payload(self) -> Delivery:
+        """Give what an acknowledgement needs: a picture must not stay in memory until then."""
+        bare = MQTTMessage(mid=self.message.mid)
+        bare.qos = self.message.qos
+        return replace(self, message=bare)
 
 
 class ConnectionListener(Protocol):
@@ -130,6 +136,11 @@ class MqttConnection:
     def dropped(self) -> int:
         """How many messages were lost because too many waited."""
         return self._outbox.dropped
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages of the present connection wait for their acknowledgement."""
+        return self._acks.waiting
 
     def start(self) -> None:
         """Begin to connect; call it on the running main loop."""
@@ -217,6 +228,7 @@ class MqttConnection:
         try:
             self._client.reconnect()
             while self._client.loop(timeout=1.0) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                acknowledge_at_once(self._client.socket())
                 if not self._open and time.monotonic() > self._answer_by:
                     self._reason = f"no answer within {ANSWER_LIMIT_S:.0f} s"
                     break

@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from bridge.errors import StartError
-from bridge.monitoring.metrics import StationLinks, StationStatuses, render
+from bridge.monitoring.metrics import StationLinks, StationStatuses, TaskCounts, render
 
 NAME = r"[A-Za-z][A-Za-z0-9_-]{0,31}"
 PICTURE = re.compile(rf"/pictures/({NAME})/({NAME})/(0|[1-9][0-9]{{0,9}})", re.ASCII)
@@ -192,6 +192,7 @@ class HttpServer:
         not_ready: Callable[[], Sequence[str]],
         stations: StationStatuses,
         links: StationLinks = dict,
+        tasks: TaskCounts = dict,
         picture: Callable[[str, str, int], Path | None],
         version: str,
         most: int = 8,
@@ -200,9 +201,8 @@ class HttpServer:
         bind_within_s: float = 3.0,
     ) -> None:
         self._address = (host, port)
-        self._pages = Pages(
-            alive=alive, not_ready=not_ready, metrics=render(stations, links, version=version), picture=picture
-        )
+        metrics = render(stations, links, tasks, version=version)
+        self._pages = Pages(alive=alive, not_ready=not_ready, metrics=metrics, picture=picture)
         self._limits = {"timeout_s": timeout_s, "longest_s": longest_s}
         self._most = most
         self._bind_within_s = bind_within_s

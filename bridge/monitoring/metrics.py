@@ -20,6 +20,8 @@ class LinkCounts:
     dropped: int
 
 
+TaskCounts = Callable[[], Mapping[str, int]]
+"""By the name of an event loop, how many tasks it has: a number that only grows is a leak."""
 StationLinks = Callable[[], Mapping[tuple[str, str], LinkCounts]]
 StationStatuses = Callable[[], Mapping[tuple[str, str], StationStatus]]
 
@@ -48,9 +50,10 @@ FLAGS = (
 class StationMetrics(Collector):
     """Reads every station's status at the scrape; a reset of the counters looks like a restart to Prometheus."""
 
-    def __init__(self, stations: StationStatuses, links: StationLinks, *, version: str) -> None:
+    def __init__(self, stations: StationStatuses, links: StationLinks, tasks: TaskCounts, *, version: str) -> None:
         self._stations = stations
         self._links = links
+        self._tasks = tasks
         self._version = version
 
     def collect(self) -> Iterator[Metric]:
@@ -58,6 +61,10 @@ class StationMetrics(Collector):
         build = GaugeMetricFamily("linegate_build_info", "The version that runs.", labels=["version"])
         build.add_metric([self._version], 1)
         yield build
+        tasks = GaugeMetricFamily("linegate_tasks", "Tasks of one event loop; level in the long run.", labels=["loop"])
+        for loop, count in self._tasks().items():
+            tasks.add_metric([loop], count)
+        yield tasks
         stations = dict(self._stations())
         for name, text, counter in COUNTERS:
             family = CounterMetricFamily(name, text, labels=LABELS)
@@ -78,10 +85,12 @@ class StationMetrics(Collector):
         yield from (refused, dropped)
 
 
-def render(stations: StationStatuses, links: StationLinks = dict, *, version: str) -> Callable[[], bytes]:
+def render(
+    stations: StationStatuses, links: StationLinks = dict, tasks: TaskCounts = dict, *, version: str
+) -> Callable[[], bytes]:
     """Give a function that writes the exposition text: the stations' metrics and those of this process."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(StationMetrics(stations, links, version=version))
+    registry.register(StationMetrics(stations, links, tasks, version=version))
     ProcessCollector(registry=registry)
     return lambda: generate_latest(registry)
 

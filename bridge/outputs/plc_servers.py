@@ -165,6 +165,11 @@ class PlcServers:
         """Whether the servers' thread is running; it ends by `stop` alone."""
         return self._thread.is_alive()
 
+    @property
+    def tasks(self) -> int:
+        """How many tasks the servers' loop has; any thread may ask."""
+        return len(asyncio.all_tasks(self._loop))
+
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:

@@ -45,3 +45,9 @@ def test_each_scrape_reads_the_status_afresh() -> None:
     assert values(metrics())["linegate_stop_request", key] == 1
     stations["line1", "station1"] = replace(STATUS, counters=Counters(triggers=1))
     assert values(metrics())["linegate_triggers_total", key] == 1
+
+
+def test_the_tasks_of_each_loop_are_counted() -> None:
+    metrics = render(dict, tasks=lambda: {"main": 7, "plc": 5}, version="1.2.3")
+    assert values(metrics())["linegate_tasks", frozenset({("loop", "main")})] == 7
+    assert values(metrics())["linegate_tasks", frozenset({("loop", "plc")})] == 5

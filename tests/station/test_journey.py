@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -212,6 +213,20 @@ async def test_more_parts_than_can_wait_get_error_and_every_one_a_verdict() -> N
         counters = bench.condition.counters
         assert (counters.triggers, counters.in_flight) == (100, 0)
         assert "QUEUE_OVERLOAD" in bench.output.raised
+
+
+async def test_a_long_backlog_costs_the_live_parts_behind_it_nothing() -> None:
+    async with Bench(good, gate=SLOW_BELT) as bench:
+        bench.journal.stalled.clear()  # not even a commit is waited for
+        begun_s = time.monotonic()
+        for sequence in range(300):
+            bench.send(sequence, backlog=True)
+        bench.send(300)
+        verdicts = await bench.verdicts(301)
+        assert time.monotonic() - begun_s < 2.0
+        assert verdicts == [*((sequence, "LATE") for sequence in range(300)), (300, "PASS")]
+        assert all(outcome.result.part.trigger.image is None for outcome in bench.output.outcomes[:300])
+        assert "QUEUE_OVERLOAD" not in bench.output.raised
 
 
 async def test_a_stalled_journal_holds_no_output_and_no_acknowledgement_goes_out() -> None:
