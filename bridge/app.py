@@ -9,13 +9,12 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from bridge import __version__
 from bridge.adapters import camera_of, gate_process, mqtt_link, picture_store, plc_servers
+from bridge.built import Built, http_server
 from bridge.config import Config, StationSettings
 from bridge.domain.belt import Belt, BeltSettings
 from bridge.domain.condition import Condition
@@ -23,18 +22,13 @@ from bridge.domain.gate_plan import GatePlan
 from bridge.domain.messages import Inbound
 from bridge.domain.reception import Reception, ReceptionRules
 from bridge.domain.sequence import SequenceLedger
-from bridge.domain.status import StationStatus
 from bridge.errors import BundleError, StartError
 from bridge.gate.coil import CoilAddress
-from bridge.gate.link import GateProcess
 from bridge.gate.trial import fire_once
 from bridge.gate_reports import GateReports
-from bridge.inputs.mqtt import MqttLink
 from bridge.line_report import gate_settings, gate_warnings
-from bridge.monitoring.http import HttpServer
-from bridge.monitoring.metrics import LinkCounts
+from bridge.monitoring.observations import Observations
 from bridge.outputs.mqtt import MqttVerdictOutput
-from bridge.outputs.plc_servers import PlcServers
 from bridge.ports import Camera, Loaded, VerdictOutput
 from bridge.recipe_book import DiskRecipes
 from bridge.records.journal import Journal
@@ -83,32 +77,6 @@ class Doorway:
         for message in self._early:
             station.post(message)
         self._early.clear()
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """One station with what belongs to it alone."""
-
-    name: str
-    loop: StationLoop
-    condition: Condition
-    link: MqttLink
-    gate: GateProcess | None
-    verdict_timeout_s: float
-
-    @property
-    def pulses(self) -> tuple[Pulse, Pulse]:
-        """What moves while the station is alive: its loop turns, and no part takes longer than it may."""
-        slow_s = self.verdict_timeout_s + 2.0
-        return (
-            Pulse(what=f"the loop of station {self.name}", count=lambda: self.loop.turns),
-            Pulse(
-                what=f"the judging of station {self.name}",
-                count=lambda: self.loop.entries,
-                sick_s=slow_s,
-                dead_s=max(10.0, 2 * slow_s),
-            ),
-        )
 
 
 async def check_line(config: Config, recipes: Path) -> Mapping[str, Loaded]:
@@ -168,8 +136,8 @@ async def run_bridge(config: Config, recipes: Path) -> None:
             if one.gate is not None:
                 one.gate.start()
                 stack.push_async_callback(one.gate.stop)
-        watchdog = Watchdog([pulse for station in stations for pulse in station.pulses])
-        http = _http(config, stations, journal, pictures, servers, alive=lambda: watchdog.alive)
+        watchdog = Watchdog([pulse for station in stations for pulse in _pulses(station)])
+        http = http_server(config, stations, journal, pictures, servers=servers, troubles=lambda: watchdog.troubles)
         await asyncio.to_thread(http.start)
         stack.callback(http.stop)
         # and a collection that has to look at them later would hold the line up for 0.2 s
@@ -245,7 +213,8 @@ async def _build(
     """Join one station to its adapters, and complete what an earlier run left open."""
     line, clock = config.line.name, SystemClock()
     link = mqtt_link(config, settings, door)
-    outputs: list[VerdictOutput] = [output, MqttVerdictOutput(link)]
+    observations = Observations(clock)
+    outputs: list[VerdictOutput] = [output, MqttVerdictOutput(link), observations]  # the last one times the others
     condition = Condition(gate_mode=settings.gate.mode)
     gate = gate_process(settings, gate_settings(settings), door, clock)
     belt = Belt(BeltSettings(**config.belt.model_dump()))
@@ -286,7 +255,7 @@ async def _build(
     _warn(config, settings, loaded, condition)
     station.activate(loaded)
     door.open(station)
-    return Built(settings.name, station, condition, link, gate, settings.verdict_timeout_ms / 1e3)
+    return Built(settings.name, station, condition, link, gate, observations, settings.verdict_timeout_ms / 1e3)
 
 
 def _rules(config: Config, settings: StationSettings) -> ReceptionRules:
@@ -329,39 +298,15 @@ async def _complete_open(
             output.publish(done.outcome)
 
 
-def _http(
-    config: Config,
-    stations: Sequence[Built],
-    journal: Journal,
-    pictures: PictureStore,
-    servers: PlcServers,
-    *,
-    alive: Callable[[], bool],
-) -> HttpServer:
-    """Serve health: the answers are read by its threads, and only read."""
-    loop = asyncio.get_running_loop()
-
-    def statuses() -> Mapping[tuple[str, str], StationStatus]:
-        return {(config.line.name, each.name): each.loop.shown for each in stations if each.loop.shown is not None}
-
-    def links() -> Mapping[tuple[str, str], LinkCounts]:
-        return {
-            (config.line.name, each.name): LinkCounts(dead_letters=each.link.dead_letters, dropped=each.link.dropped)
-            for each in stations
-        }
-
-    def not_ready() -> list[str]:
-        reasons = [f"{each.name}: {reason}" for each in stations for reason in each.condition.not_ready]
-        return reasons if journal.healthy else [*reasons, f"journal: {journal.trouble}"]
-
-    return HttpServer(
-        host=config.http.host,
-        port=config.http.port,
-        alive=alive,
-        not_ready=not_ready,
-        stations=statuses,
-        links=links,
-        tasks=lambda: {"main": len(asyncio.all_tasks(loop)), "plc": servers.tasks},
-        picture=pictures.path_for,
-        version=__version__,
+def _pulses(station: Built) -> tuple[Pulse, Pulse]:
+    """Give what moves while a station is alive: its loop turns, and no part takes longer than it may."""
+    slow_s = station.verdict_timeout_s + 2.0
+    return (
+        Pulse(what=f"the loop of station {station.name}", count=lambda: station.loop.turns),
+        Pulse(
+            what=f"the judging of station {station.name}",
+            count=lambda: station.loop.entries,
+            sick_s=slow_s,
+            dead_s=max(10.0, 2 * slow_s),
+        ),
     )

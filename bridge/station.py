@@ -109,11 +109,11 @@ class Journey:
         timing: dict[str, float] = {}
         if job.at_once is not None:
             return Judged(judgement=job.at_once, timing_ms=timing)
-        if self._limit_ns(job.part) < begun_ns + self._usual_ns // 2:
+        if self.limit_ns(job.part) < begun_ns + self._usual_ns // 2:
             return Judged(judgement=self._out_of_time(job.part, begun_ns), timing_ms=timing)
         frame: Frame | None = None
         try:
-            async with asyncio.timeout_at(self._loop_time(self._limit_ns(job.part))) as limit:
+            async with asyncio.timeout_at(self._loop_time(self.limit_ns(job.part))) as limit:
                 self._under_way = (job.part, limit)
                 frame = await self._camera.capture(job.part, await self._at_camera(job.part))
                 inference = await job.loaded.model.infer(frame, job.part)
@@ -121,7 +121,7 @@ class Journey:
                 self._usual_ns += (self._clock.now_ns() - begun_ns - self._usual_ns) // 8
                 judgement = decide(inference.scores, job.part.recipe)
             now_ns = self._clock.now_ns()
-            if now_ns > self._limit_ns(job.part):
+            if now_ns > self.limit_ns(job.part):
                 # The loop itself was held up, so the timeout has not struck: a verdict past its deadline is none.
                 judgement = self._out_of_time(job.part, now_ns)
         except TimeoutError:
@@ -140,14 +140,14 @@ class Journey:
         if self._under_way is not None:
             part, limit = self._under_way
             if not limit.expired():
-                limit.reschedule(self._loop_time(self._limit_ns(part)))
+                limit.reschedule(self._loop_time(self.limit_ns(part)))
 
     @property
     def camera_trouble(self) -> str | None:
         """Why the station's camera gives no frame; None when it does."""
         return self._camera.trouble
 
-    def _limit_ns(self, part: Part) -> int:
+    def limit_ns(self, part: Part) -> int:
         """Give the monotonic moment at which a verdict must stand: the gate's deadline or the wall-time limit."""
         timeout_ns = part.triggered_ns + self._verdict_timeout_ns
         deadline_ns = self._plan.deadline_ns(_key(part), self._clock.now_ns())
@@ -202,6 +202,7 @@ class Journey:
             model_sha256=job.loaded.model.sha256,
             picture=picture,
             replayed=trigger.backlog,
+            deadline_ns=self._plan.deadline_ns(_key(part), now_ns),
         )
         return result, ordered
 

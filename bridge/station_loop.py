@@ -15,6 +15,7 @@ from bridge.domain.belt import Belt, BeltEvent
 from bridge.domain.condition import Condition
 from bridge.domain.gate_plan import GatePlan
 from bridge.domain.messages import Arrival, Command, Inbound, Reply
+from bridge.domain.progress import Progress
 from bridge.domain.reception import Conditions, Reception
 from bridge.domain.status import StationStatus
 from bridge.errors import BridgeError, JournalError
@@ -91,6 +92,7 @@ class StationLoop:
         self._show_due = False
         self.turns = self.entries = 0
         """Counted on and on while the loop turns and parts can be judged; a watch in another thread looks at them."""
+        self.progress = Progress(clock.now_ns())
         self.shown: StationStatus | None = None
         self._log = structlog.get_logger()
         self._take: Mapping[type, Callable[[Any], None]] = {
@@ -165,6 +167,7 @@ class StationLoop:
                 count_at_trigger=part.count_at_trigger,
                 length_mm=part.length_mm,
             )
+        self.progress.accepted(part, now_ns)
         self._journal.accept(part, at_utc_ns=now_utc_ns)
         job, surplus = self._waiting.job(arrival, part, self._loaded, admission.at_once)
         if surplus:
@@ -185,6 +188,7 @@ class StationLoop:
 
     def _decided(self, job: Job, arrived: Arrived) -> None:
         """Count, report and alarm what a verdict means; then see its record onto the disk."""
+        self.progress.decided(self._clock.now_ns())
         result = arrived.outcome.result
         self._condition.decided(result.judgement.code, f"{result.part.part_id}: {result.judgement.reason}")
         self._reports.decided(result, arrived.swept)
@@ -292,6 +296,7 @@ class StationLoop:
         while True:
             self.turns += 1
             now_ns = self._clock.now_ns()
+            self.progress.ticked(now_ns, self._journey.limit_ns)
             self._condition.watch_plc(now_ns)
             self._condition.journal(alive=self._journal.healthy)
             self._condition.worker(self._loaded.model.trouble if self._loaded else "")

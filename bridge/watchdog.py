@@ -63,10 +63,10 @@ class Watchdog:
         self._thread.join(self._look_s)
 
     @property
-    def alive(self) -> bool:
-        """Whether every pulse has moved lately; any thread may ask."""
+    def troubles(self) -> list[str]:
+        """What has not moved lately; any thread may ask."""
         seen = zip(self._pulses, self._seen, strict=True)
-        return all(looks * self._look_s < pulse.sick_s for pulse, (_, looks) in seen)
+        return [f"{pulse.what} stands still" for pulse, (_, looks) in seen if looks * self._look_s >= pulse.sick_s]
 
     def look(self) -> str:
         """Look once; gives what is dead, empty when nothing is."""

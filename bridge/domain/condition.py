@@ -6,6 +6,7 @@ from bridge.domain import tally
 from bridge.domain.alarm_board import AlarmBoard, AlarmChange
 from bridge.domain.gate_settings import GateMode
 from bridge.domain.heartbeat import Heartbeat, HeartbeatWatch
+from bridge.domain.histogram import Histogram
 from bridge.domain.messages import GateNews, Inhibit, PictureLost, PlcBeat, PlcCounts, PlcEnable
 from bridge.domain.recipe import Recipe
 from bridge.domain.sequence import Acceptance
@@ -14,6 +15,7 @@ from bridge.domain.status import Counters, StationState, StationStatus
 from bridge.domain.verdict import VerdictCode
 
 _U32 = 2**32
+FIRING_ERROR_S = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 _INHIBITS = ((0, "bin full"), (1, "air low"), (2, "line stopped"))
 
 
@@ -38,6 +40,8 @@ class Condition:
         self.model: tuple[str, str] | None = None
         self.last_sequence = 0
         self.firing_error_ms: float | None = None
+        self.firing_errors = {event: Histogram.within(*FIRING_ERROR_S) for event in ("fired", "released")}
+        """In s, by what left: a reject's on-command, or the release of a part that is to pass."""
         self.gate_on = False
         self._gate_mode = gate_mode
         self._gate_up = gate_mode == "plc"
@@ -156,6 +160,8 @@ class Condition:
 
     def gate_news(self, news: GateNews) -> None:
         """Take what the bridge's own gate process tells of itself and its output."""
+        if news.event in self.firing_errors and news.error_ms is not None:
+            self.firing_errors[news.event] = self.firing_errors[news.event].having(news.error_ms / 1e3)
         if news.event in ("up", "down"):
             self._gate_up = news.event == "up"
             if not self._gate_up:

@@ -99,6 +99,7 @@ class Result:
     """All that outputs and records need of one part: frozen, so that any process can encode it.
 
     `timing_ms` has queue, decode, preprocess, inference, total. `picture` is relative to the pictures' folder.
+    `deadline_ns` is the gate's at the moment of the verdict, None while the belt stands or its speed is unknown.
     `replayed` results go to records, MQTT and GetResult alone, never to a live map or gate.
     """
 
@@ -114,6 +115,7 @@ class Result:
     model_sha256: str | None
     picture: str | None = None
     replayed: bool = False
+    deadline_ns: int | None = None
 
     @property
     def latency_ms(self) -> float:

@@ -41,12 +41,18 @@ class GateProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._connections = 0
         self._log = structlog.get_logger(__name__)
 
     @property
     def pid(self) -> int | None:
         """The process's id while it runs."""
         return None if self._process is None else self._process.pid
+
+    @property
+    def reconnects(self) -> int:
+        """How many times the gate's module was connected to anew, by a new process too."""
+        return max(0, self._connections - 1)
 
     def start(self) -> None:
         """Start the process and keep one running until `stop`."""
@@ -137,4 +143,5 @@ class GateProcess:
                 news = decode_news(line)
             except ValueError:
                 continue  # the last line of a process that was killed
+            self._connections += news.event == "up"
             self._tell(news)

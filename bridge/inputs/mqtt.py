@@ -86,6 +86,7 @@ class MqttLink:
         self._granted = False
         self._subscribed = False
         self._dead_letters = 0
+        self._connections = 0
 
     @property
     def subscribed(self) -> bool:
@@ -104,6 +105,11 @@ class MqttLink:
     def dropped(self) -> int:
         """How many messages were lost because the queue to the broker was full."""
         return self._connection.dropped
+
+    @property
+    def reconnects(self) -> int:
+        """How many times the broker was connected to anew."""
+        return max(0, self._connections - 1)
 
     def start(self) -> None:
         """Begin to connect; a broker that can't be reached is tried for ever."""
@@ -135,6 +141,7 @@ class MqttLink:
 
     def on_opened(self, connection: int, *, resumed: bool) -> None:
         """Take what arrives as backlog, on a kept session, until the marker is back."""
+        self._connections += 1
         self._granted = False
         self._backlog.open(connection, resumed=resumed, nonce=secrets.token_hex(16))
         self._freshness.open()

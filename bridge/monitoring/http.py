@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 
 from bridge.errors import StartError
-from bridge.monitoring.metrics import StationLinks, StationStatuses, TaskCounts, render
+from bridge.monitoring.metrics import Sources, render
 
 NAME = r"[A-Za-z][A-Za-z0-9_-]{0,31}"
 PICTURE = re.compile(rf"/pictures/({NAME})/({NAME})/(0|[1-9][0-9]{{0,9}})", re.ASCII)
@@ -45,7 +45,7 @@ class Answer:
 class Pages:
     """Finds the answer to a path. The callables are called by the server's threads, and must be quick."""
 
-    alive: Callable[[], bool]
+    unhealthy: Callable[[], Sequence[str]]
     not_ready: Callable[[], Sequence[str]]
     metrics: Callable[[], bytes]
     picture: Callable[[str, str, int], Path | None]
@@ -53,14 +53,9 @@ class Pages:
     def answer(self, path: str) -> Answer:
         """Answer one path without its query; raises OSError for a picture that can't be read."""
         if path == "/healthz":
-            alive = self.alive()
-            status = HTTPStatus.OK if alive else HTTPStatus.SERVICE_UNAVAILABLE
-            return Answer(status=status, body=b"alive\n" if alive else b"the bridge's loop stands still\n")
+            return _judgement("healthy", self.unhealthy())
         if path == "/readyz":
-            reasons = list(self.not_ready())
-            status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
-            body = json.dumps({"ready": not reasons, "reasons": reasons}).encode()
-            return Answer(status=status, body=body, media_type="application/json")
+            return _judgement("ready", self.not_ready())
         if path == "/metrics":
             media_type = "text/plain; version=0.0.4; charset=utf-8"
             return Answer(status=HTTPStatus.OK, body=self.metrics(), media_type=media_type)
@@ -70,6 +65,13 @@ class Pages:
                 media_type = MEDIA_TYPES.get(file.suffix, "application/octet-stream")
                 return Answer(status=HTTPStatus.OK, body=file.read_bytes(), media_type=media_type)
         return Answer(status=HTTPStatus.NOT_FOUND, body=b"not found\n")
+
+
+def _judgement(name: str, reasons: Sequence[str]) -> Answer:
+    """Answer 200, or 503 for the reasons that speak against it."""
+    status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
+    body = json.dumps({name: not reasons, "reasons": list(reasons)}).encode()
+    return Answer(status=status, body=body, media_type="application/json")
 
 
 class _Request(http.server.BaseHTTPRequestHandler):
@@ -179,8 +181,8 @@ class _Listener(http.server.ThreadingHTTPServer):
 class HttpServer:
     """The server with its thread. `start` blocks for up to `bind_within_s` while the port is taken.
 
-    `alive`, `not_ready` (reasons, empty when ready), `stations` and `picture` are called by the server's threads. At most
-    `most` clients are served at a time; one may be silent for `timeout_s` and take `longest_s` in all.
+    `unhealthy` and `not_ready` (reasons, empty when all is well), `sources` and `picture` are called by the server's
+    threads. At most `most` clients are served at a time; one may be silent for `timeout_s` and take `longest_s` in all.
     """
 
     def __init__(
@@ -188,21 +190,17 @@ class HttpServer:
         *,
         host: str,
         port: int,
-        alive: Callable[[], bool],
+        unhealthy: Callable[[], Sequence[str]],
         not_ready: Callable[[], Sequence[str]],
-        stations: StationStatuses,
-        links: StationLinks = dict,
-        tasks: TaskCounts = dict,
+        sources: Sources,
         picture: Callable[[str, str, int], Path | None],
-        version: str,
         most: int = 8,
         timeout_s: float = 5.0,
         longest_s: float = 30.0,
         bind_within_s: float = 3.0,
     ) -> None:
         self._address = (host, port)
-        metrics = render(stations, links, tasks, version=version)
-        self._pages = Pages(alive=alive, not_ready=not_ready, metrics=metrics, picture=picture)
+        self._pages = Pages(unhealthy=unhealthy, not_ready=not_ready, metrics=render(sources), picture=picture)
         self._limits = {"timeout_s": timeout_s, "longest_s": longest_s}
         self._most = most
         self._bind_within_s = bind_within_s

@@ -75,6 +75,11 @@ class Journal:
         """How many rows were lost: the queue was full, or the database would never take them."""
         return self._writer.refused
 
+    @property
+    def failures(self) -> int:
+        """How many times the database could not take the rows that waited; they are tried again every 0.1 s."""
+        return self._writer.failures
+
     def accept(self, part: Part, *, at_utc_ns: int) -> None:
         """Queue the acceptance row of `part`; returns at once and raises nothing, a loss is counted in `refused`."""
         self._put_or_count(schema.triggers, schema.trigger_row(part, at_utc_ns=at_utc_ns))

@@ -69,6 +69,7 @@ class Writer:
         self.trouble: str | None = None
         self.transactions = 0
         self.refused = 0
+        self.failures = 0
         self._connect()
         self._thread = threading.Thread(target=self._run, name="linegate-journal", daemon=True)
         self._thread.start()
@@ -185,6 +186,7 @@ class Writer:
             self._look()
             before, self.trouble = self.trouble, trouble
             self._retry_at = time.monotonic() + RETRY_S if trouble else 0.0
+            self.failures += trouble is not None
             ready = [waiter for waiter in self._waiters if waiter[0] <= self._committed]
             self._waiters = [waiter for waiter in self._waiters if waiter[0] > self._committed]
         for _ticket, loop, future in ready:

@@ -31,6 +31,7 @@ ROOT = Path(__file__).parent.parent.parent
 PICTURES = ROOT / "simulators" / "pictures" / "ball-screw"
 STATION = "linegate/line1/station1/"
 LINEGATE = (sys.executable, "-P", "-m", "bridge")
+MORE_LABELS = ("verdict", "step", "event", "link", "le")
 LOST, RETURNED = "mqtt_lost", "mqtt_connected"
 
 
@@ -144,12 +145,12 @@ class Bridge:
             raise AssertionError(f"not ready: {self.log}") from exc
 
     def metrics(self) -> dict[str, float]:
-        """Give every sample of the station by its name; verdicts as `linegate_verdicts_total/ERROR`."""
+        """Give every sample of the station by its name; one with more labels as `linegate_verdicts_total/ERROR`."""
         found = {}
         for family in text_string_to_metric_families(self.get("/metrics")[1]):
             for sample in family.samples:
-                kind = f"/{sample.labels['verdict']}" if "verdict" in sample.labels else ""
-                found[sample.name + kind] = sample.value
+                more = [sample.labels[name] for name in MORE_LABELS if name in sample.labels]
+                found["/".join((sample.name, *more))] = sample.value
         return found
 
     def stop(self) -> tuple[int, float]:

@@ -79,12 +79,23 @@ def test_the_bridge_fires_the_gate_for_the_bad_part_and_lets_the_good_one_pass(t
         assert fired["error_ms"] >= 0
         eventually(lambda: publisher.heard("status")[-1]["counters"]["gate_fired"] == (1 if rest == "reject" else 2))
         assert asked(ports.modbus, b"\x04\x00\x36\x00\x01")[2:] != b"\x80\x00", "a firing error in register 54"
-        assert bridge.metrics()["linegate_firing_error_ms"] >= 0
+        check_firing_errors(bridge.metrics(), rest, fired["error_ms"])
         assert bridge.stop()[0] == 0
         eventually(lambda: io.writes[-1][1:] == (2, False))
         assert not [each for each in publisher.heard("gate") if each["event"] == "missed"]
     warned = any("gate_not_fail_safe" in line for line in bridge.log)
     assert warned == (rest == "pass")
+
+
+def check_firing_errors(metrics: dict[str, float], rest: str, last_ms: float) -> None:
+    """Compare the histogram with what was heard of the gate: each command was measured once."""
+    name = "linegate_gate_firing_error_seconds"
+    assert metrics[f"{name}_count/fired"] == metrics["linegate_gate_fired_total"] == (1 if rest == "reject" else 2)
+    assert metrics[f"{name}_count/released"] == (1 if rest == "reject" else 0)
+    assert metrics[f"{name}_bucket/fired/+Inf"] == metrics[f"{name}_count/fired"]
+    if rest == "reject":
+        assert metrics[f"{name}_sum/fired"] == pytest.approx(last_ms / 1e3, abs=1e-6)
+    assert metrics["linegate_reconnects_total/gate"] == 0
 
 
 @pytest.mark.timeout(60)

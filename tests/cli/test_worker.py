@@ -198,7 +198,7 @@ def health(port: int) -> int:
             return status
     except urllib.error.HTTPError as exc:
         with exc:
-            assert b"stands still" in exc.read()
+            assert b"stood still" in exc.read()
             return exc.code
     except OSError:
         return 0

@@ -1,13 +1,17 @@
-"""Write the tables of the README from the code, between its two marks."""
+"""Write the tables of the README and of docs/metrics.md from the code, between their two marks."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from bridge.monitoring.metrics import StationMetrics
 from bridge.outputs.tag_list import render_tags
+from tests.monitoring.samples import SOURCES
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README, METRICS = ROOT / "README.md", ROOT / "docs" / "metrics.md"
 BEGIN, END = "<!-- tables:begin -->", "<!-- tables:end -->"
+METRICS_BEGIN, METRICS_END = "<!-- metrics:begin -->", "<!-- metrics:end -->"
 
 
 def with_tables(text: str) -> str:
@@ -17,5 +21,17 @@ def with_tables(text: str) -> str:
     return before + BEGIN + "\n" + tables.strip() + "\n" + END + rest.split(END)[1]
 
 
+def with_metrics(text: str) -> str:
+    """Give the page of the metrics with its table as the code has it."""
+    before, rest = text.split(METRICS_BEGIN)
+    lines = ["| metric | type | labels | what it says |", "| --- | --- | --- | --- |"]
+    for family in StationMetrics(SOURCES).collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = ", ".join(label for label in family.samples[0].labels if label != "le")
+        lines.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
+    return before + "\n".join((METRICS_BEGIN, *lines, METRICS_END)) + rest.split(METRICS_END)[1]
+
+
 if __name__ == "__main__":
     README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
+    METRICS.write_text(with_metrics(METRICS.read_text(encoding="utf-8")), encoding="utf-8")

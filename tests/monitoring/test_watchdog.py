@@ -36,12 +36,12 @@ def watchdog(count: list[int]) -> Watchdog:
 def test_a_counter_that_stands_is_unhealthy_and_then_dead() -> None:
     count = [0]
     dog = watchdog(count)
-    assert dog.alive
+    assert not dog.troubles
     for _ in range(5):
         assert dog.look() == ""
-    assert dog.alive
+    assert not dog.troubles
     dog.look()
-    assert not dog.alive
+    assert dog.troubles
     for _ in range(13):
         assert dog.look() == ""
     assert dog.look() == "the loop of station station1 has stood still for 10 s"
@@ -53,10 +53,10 @@ def test_a_counter_that_moves_again_starts_afresh() -> None:
     for _ in range(10):
         for _ in range(15):
             assert dog.look() == ""
-        assert not dog.alive
+        assert dog.troubles
         count[0] += 1
         assert dog.look() == ""
-        assert dog.alive
+        assert not dog.troubles
 
 
 def test_what_is_dead_is_told_once_from_the_thread() -> None:
@@ -70,7 +70,7 @@ def test_what_is_dead_is_told_once_from_the_thread() -> None:
     with Watchdog([Pulse(what="x", count=lambda: 1, sick_s=0.02, dead_s=0.05)], end=end, look_s=0.01) as dog:
         assert done.wait(5)
         time.sleep(0.1)
-        assert not dog.alive
+        assert dog.troubles
     assert told == ["x has stood still for 0 s"]
 
 

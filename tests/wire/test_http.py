@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bridge.domain.status import Counters, StationState, StationStatus
 from bridge.errors import StartError
 from bridge.monitoring.http import HttpServer
+from bridge.monitoring.metrics import Sources
 
 
 def status(**changes: object) -> StationStatus:
@@ -37,15 +38,15 @@ def status(**changes: object) -> StationStatus:
 class World:
     """What the server is told of the bridge."""
 
-    alive: bool = True
+    stuck: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     stations: dict[tuple[str, str], StationStatus] = field(default_factory=dict)
     pictures: dict[tuple[str, str, int], Path] = field(default_factory=dict)
     hold: Callable[[], None] = lambda: None
 
-    def is_alive(self) -> bool:
+    def unhealthy(self) -> list[str]:
         self.hold()
-        return self.alive
+        return self.stuck
 
     def picture(self, line: str, station: str, sequence: int) -> Path | None:
         return self.pictures.get((line, station, sequence))
@@ -60,11 +61,10 @@ def serve(world: World, **settings: object) -> HttpServer:
     defaults: dict[str, object] = {
         "host": "127.0.0.1",
         "port": 0,
-        "alive": world.is_alive,
+        "unhealthy": world.unhealthy,
         "not_ready": lambda: world.reasons,
-        "stations": lambda: world.stations,
+        "sources": Sources(version="9.8.7", stations=lambda: world.stations),
         "picture": world.picture,
-        "version": "9.8.7",
     }
     server = HttpServer(**(defaults | settings))  # type: ignore[arg-type]
     server.start()
@@ -97,10 +97,14 @@ def raw(server: HttpServer, request: bytes) -> bytes:
         return answer
 
 
-def test_health_follows_the_beat_of_the_loop(server: HttpServer, world: World) -> None:
-    assert ask(server, "/healthz")[0] == 200
-    world.alive = False
-    assert ask(server, "/healthz")[0] == 503
+def test_health_says_what_is_stuck(server: HttpServer, world: World) -> None:
+    code, headers, body = ask(server, "/healthz")
+    assert (code, headers["Content-Type"]) == (200, "application/json")
+    assert json.loads(body) == {"healthy": True, "reasons": []}
+    world.stuck = ["station1: the loop has stood still for 3.1 s"]
+    code, headers, body = ask(server, "/healthz")
+    assert (code, headers["Content-Type"]) == (503, "application/json")
+    assert json.loads(body) == {"healthy": False, "reasons": world.stuck}
 
 
 def test_readiness_names_what_is_missing(server: HttpServer, world: World) -> None:
@@ -132,12 +136,12 @@ def test_metrics_have_the_counters_of_every_station(server: HttpServer, world: W
         'linegate_degraded{line="line1",station="station1"} 1.0',
         'linegate_stop_request{line="line1",station="station1"} 0.0',
         'linegate_error_code{line="line1",station="station1"} 23.0',
-        'linegate_belt_speed_mm_s{line="line1",station="station1"} 1200.0',
+        'linegate_belt_speed_meters_per_second{line="line1",station="station1"} 1.2',
         'linegate_state{line="line1",state="READY",station="station1"} 1.0',
         'linegate_state{line="line1",state="FAULT",station="station1"} 0.0',
     ):
         assert expected in lines, body.decode()
-    assert 'linegate_belt_speed_mm_s{line="line1",station="station2"}' not in body.decode()
+    assert 'linegate_belt_speed_meters_per_second{line="line1",station="station2"}' not in body.decode()
     assert {"linegate_triggers", "process_cpu_seconds"} <= {
         family.name for family in text_string_to_metric_families(body.decode())
     }
@@ -205,7 +209,7 @@ def test_curl_gets_every_answer(server: HttpServer, tmp_path: Path, world: World
     done = subprocess.run(
         ["curl", "-sS", "-m", "10", *[f"{base}/healthz"] * 3], capture_output=True, text=True, check=True
     )
-    assert done.stdout.count("alive") == 3
+    assert done.stdout.count("healthy") == 3
 
 
 @pytest.mark.parametrize(
@@ -320,8 +324,8 @@ def test_port_in_use_is_tried_again_then_named_with_what_to_do(world: World) -> 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = HttpServer(
-            host="127.0.0.1", port=port, alive=world.is_alive, not_ready=lambda: [], stations=dict, picture=world.picture,
-            version="1", bind_within_s=0.3,
+            host="127.0.0.1", port=port, unhealthy=world.unhealthy, not_ready=lambda: [],
+            sources=Sources(version="1", stations=dict), picture=world.picture, bind_within_s=0.3,
         )  # fmt: skip
         with pytest.raises(StartError) as caught:
             server.start()
