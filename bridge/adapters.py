@@ -36,6 +36,8 @@ def mqtt_link(config: Config, settings: StationSettings, door: Inbox) -> MqttLin
             tls_ca=mqtt.tls_ca,
             tls_cert=mqtt.tls_cert,
             tls_key=mqtt.tls_key,
+            # a message a little too large is to be refused with words; one far too large is not to fill the memory
+            max_packet_bytes=2 * mqtt.max_payload_bytes + 1_000_000,
         ),
         inbox=door,
         root=mqtt.root,

@@ -283,7 +283,7 @@ class StationLoop:
 
     def _link(self, change: messages.LinkChange) -> None:
         self._condition.mqtt_up = change.up
-        self._condition.set_alarm("BROKER_LOST", standing=not change.up)
+        self._condition.set_alarm("BROKER_LOST", standing=not change.up, text=change.reason[:200])
 
     # -- the watch -----------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from bridge.domain.part import Trigger
@@ -101,10 +101,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkChange:
-    """A connection that the station's readiness depends on came or went."""
+    """A connection that the station's readiness depends on came or went; `reason` is for people."""
 
     link: Literal["mqtt"]
     up: bool
+    reason: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

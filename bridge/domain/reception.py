@@ -94,7 +94,8 @@ class Reception:
         if trigger.age_ms is not None:
             return trigger.arrived_ns - round(trigger.age_ms * 1e6), False
         if self._rules.trigger_clock == "source" and trigger.source_utc_ns is not None:
-            age_ns = now_utc_ns - trigger.source_utc_ns
+            # a stamp before 1970 counts as 1970: it is LATE all the same, and outputs can write it
+            age_ns = now_utc_ns - max(0, trigger.source_utc_ns)
             return now_ns - max(0, age_ns), age_ns < -MAX_AHEAD_NS
         return trigger.arrived_ns - round(self._rules.transport_ms * 1e6), False
 

@@ -6,15 +6,21 @@ import re
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_UTC = _EPOCH.replace(tzinfo=None)
+_FIRST_US = (datetime.min - _EPOCH_UTC) // timedelta(microseconds=1)
+_LAST_US = (datetime.max - _EPOCH_UTC) // timedelta(microseconds=1)
 _STAMP = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,18}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
 )
 
 
 def format_utc(utc_ns: int) -> str:
-    """Write `utc_ns` with Z and microseconds, cut rather than rounded, so that order is kept: no float is involved."""
-    moment = _EPOCH + timedelta(microseconds=utc_ns // 1000)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond:06d}Z"
+    """Write `utc_ns` with Z and microseconds, cut rather than rounded, so that order is kept: no float is involved.
+
+    What lies outside of the years 1 to 9999 is written as their first or last moment.
+    """
+    moment = _EPOCH_UTC + timedelta(microseconds=min(max(utc_ns // 1000, _FIRST_US), _LAST_US))
+    return moment.isoformat(timespec="microseconds") + "Z"
 
 
 def parse_utc(text: str) -> int:

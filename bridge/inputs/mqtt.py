@@ -85,6 +85,8 @@ class MqttLink:
         self._stopped = False
         self._granted = False
         self._subscribed = False
+        # nothing was shown yet: a broker that never let us in is lost, too
+        self._shown: bool | None = None
         self._dead_letters = 0
         self._connections = 0
 
@@ -153,10 +155,10 @@ class MqttLink:
         self._granted = not {f"{self._topic}trigger", f"{self._topic}sync"} & set(refused)
         self._send_marker(self._backlog.connection, tries=0)
 
-    def on_closed(self) -> None:
+    def on_closed(self, reason: str) -> None:
         """Tell the station of the loss."""
         self._granted = False
-        self._show_link(up=False)
+        self._show_link(up=False, reason=reason)
 
     def on_arrived(self, delivery: Delivery) -> None:
         """Route one message; while holding, leave it with the broker."""
@@ -167,10 +169,10 @@ class MqttLink:
             else:
                 route(delivery)
 
-    def _show_link(self, *, up: bool) -> None:
-        if up != self._subscribed:
-            self._subscribed = up
-            self._inbox.post(LinkChange(link="mqtt", up=up))
+    def _show_link(self, *, up: bool, reason: str = "") -> None:
+        if up != self._shown:
+            self._subscribed = self._shown = up
+            self._inbox.post(LinkChange(link="mqtt", up=up, reason=reason))
 
     # ---- one method for each topic -------------------------------------------------------------------------------
 
@@ -190,8 +192,9 @@ class MqttLink:
                 max_payload_bytes=self._max_payload_bytes,
             )
         except TriggerError as exc:
-            self._bury(delivery, str(exc))
-            self._inbox.post(Refused(reason=str(exc), at_ns=delivery.arrived_ns))
+            why = f"{delivery.flaw}; {exc}" if delivery.flaw else str(exc)
+            self._bury(delivery, why)
+            self._inbox.post(Refused(reason=why, at_ns=delivery.arrived_ns))
             return
         if trigger.problem is not None:
             self._note(delivery, trigger.problem)

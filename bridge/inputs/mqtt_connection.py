@@ -27,13 +27,12 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridge.inputs.ack_order import AckOrder
 from bridge.inputs.mqtt_client import Broker, acknowledge_at_once, client_for
+from bridge.inputs.mqtt_losses import HUNG_UP, STEADY_S, UNANSWERED, Loss, LossLog, failed, refused
 from bridge.inputs.mqtt_outbox import Outbox, Outgoing
 
 _log = structlog.get_logger()
 
 ANSWER_LIMIT_S = 10.0
-STEADY_S = 10.0
-"""A connection that lasted this long was a good one: the next loss starts again with a short back-off."""
 SESSION_TAKEN_OVER = 142
 _FAULTS = (OSError, MQTTException, ValueError, TypeError, LookupError, AttributeError, RuntimeError, struct.error)
 """What paho lets out of its network loop: sockets and TLS, malformed packets, a socket that vanished in between."""
@@ -41,11 +40,15 @@ _FAULTS = (OSError, MQTTException, ValueError, TypeError, LookupError, Attribute
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One message as it came: on which connection, and the monotonic moment when its last byte was read."""
+    """One message as it came: on which connection, and the monotonic moment when its last byte was read.
+
+    `flaw` says why its MQTT properties could not be read; they are then absent.
+    """
 
     message: MQTTMessage
     connection: int
     arrived_ns: int
+    flaw: str = ""
 
     @property
     def topic(self) -> str:
@@ -76,8 +79,8 @@ class ConnectionListener(Protocol):
     def on_subscribed(self, *, refused: tuple[str, ...]) -> None:
         """Take note that subscriptions stand, but for the `refused` topics."""
 
-    def on_closed(self) -> None:
-        """Take note that the connection is gone, or that one more try failed."""
+    def on_closed(self, reason: str) -> None:
+        """Take note that the connection is gone, or that one more try failed, and why."""
 
     def on_arrived(self, delivery: Delivery) -> None:
         """Take a message."""
@@ -105,7 +108,6 @@ class MqttConnection:
         listener: ConnectionListener,
         queue_limit: int = 1000,
     ) -> None:
-        self._broker = broker
         self._subscriptions = subscriptions
         self._listener = listener
         self._client = client_for(broker, client_id, will)
@@ -126,8 +128,11 @@ class MqttConnection:
         self._acks = AckOrder()
         self._outbox = Outbox(limit=queue_limit)
         self._drained = asyncio.Event()
-        self._reason = ""
-        self._told_of_loss = False
+        self._losses = LossLog(broker, client_id=client_id)
+        self._broker = broker
+        self._loss = Loss(reason=HUNG_UP)
+        self._taken = False
+        self._stood_since = 0.0
         self._resumed = False
         self._complaints: set[str] = set()
         self._answer_by = 0.0
@@ -212,50 +217,51 @@ class MqttConnection:
     def _run(self) -> None:
         attempt = 0
         while not self._stopping.is_set():
-            began = time.monotonic()
             self._one_connection()
-            lasted = self._closed()
+            stood_s = self._closed()
             if self._stopping.is_set():
                 return
-            attempt = 0 if lasted and time.monotonic() - began > STEADY_S else attempt + 1
-            self._stopping.wait(backoff_s(attempt, jitter=random.random()))
+            steady = stood_s is not None and stood_s > STEADY_S and not self._losses.rival
+            attempt = 0 if steady else attempt + 1
+            self._stopping.wait(backoff_s(10 if self._losses.rival else attempt, jitter=random.random()))
 
     def _one_connection(self) -> None:
         with self._lock:
             self._number += 1
-        self._reason = "connection lost"
+        self._loss, self._taken = Loss(reason=UNANSWERED), False
         self._answer_by = time.monotonic() + ANSWER_LIMIT_S
         try:
             self._client.reconnect()
             while self._client.loop(timeout=1.0) == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 acknowledge_at_once(self._client.socket())
-                if not self._open and time.monotonic() > self._answer_by:
-                    self._reason = f"no answer within {ANSWER_LIMIT_S:.0f} s"
+                if self._open:
+                    self._losses.lasts(time.monotonic() - self._stood_since)
+                elif time.monotonic() > self._answer_by:
+                    self._loss = Loss(reason=f"no answer within {ANSWER_LIMIT_S:.0f} s")
                     break
         except _FAULTS as exc:
-            self._reason = str(exc) or type(exc).__name__
+            self._loss = failed(exc, self._broker, answered=self._loss.reason == HUNG_UP)
         leftover = self._client.socket()
         if leftover is not None:
             leftover.close()
 
-    def _closed(self) -> bool:
-        """Mark the connection as gone; give whether it ever stood."""
+    def _closed(self) -> float | None:
+        """Mark the connection as gone; give for how long it stood, None if it never did."""
         with self._lock:
             stood, self._connected, self._open = self._open, False, False
-        if self._stopping.is_set():
-            return stood
-        if not self._told_of_loss:
-            self._told_of_loss = True
-            _log.warning("mqtt_lost", host=self._broker.host, port=self._broker.port, reason=self._reason)
-        self._hand_over(self._listener.on_closed)
-        return stood
+        stood_s = time.monotonic() - self._stood_since if stood else None
+        if not self._stopping.is_set():
+            reason = self._losses.lost(self._loss, stood_s=stood_s, taken=self._taken)
+            self._hand_over(self._listener.on_closed, reason)
+        return stood_s
 
     def _on_connect(
         self, client: Client, _userdata: Any, flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
     ) -> None:
         if reason.is_failure:
-            self._reason = f"the broker refuses: {reason}"
+            self._loss = refused(reason.value, str(reason))
             return
+        self._loss = Loss(reason=HUNG_UP)
         if self._stopping.is_set():
             client.disconnect()
             return
@@ -274,8 +280,8 @@ class MqttConnection:
         # only now: right after the CONNACK the client sends again what was unconfirmed, and nothing may overtake that
         with self._lock:
             self._open = not self._stopping.is_set()
-        self._told_of_loss = False
-        _log.info("mqtt_connected", host=self._broker.host, port=self._broker.port, resumed=self._resumed)
+        self._stood_since = time.monotonic()
+        self._losses.stands(resumed=self._resumed)
         pairs = zip(self._subscriptions, reasons, strict=False)
         refused = tuple(topic for (topic, _), reason in pairs if reason.is_failure)
         self._hand_over(self._subscribed, refused)
@@ -291,21 +297,20 @@ class MqttConnection:
         self._hand_over(self._confirmed)
 
     def _on_disconnect(
-        self, _client: Client, _userdata: Any, _flags: DisconnectFlags, reason: ReasonCode, _properties: Any
+        self, _client: Client, _userdata: Any, flags: DisconnectFlags, reason: ReasonCode, _properties: Any
     ) -> None:
-        if reason.value == SESSION_TAKEN_OVER:
-            self._reason = "another client uses our client id"
-        elif reason.is_failure and self._reason == "connection lost":
-            self._reason = f"connection lost: {reason}"
+        self._taken = reason.value == SESSION_TAKEN_OVER
+        if flags.is_disconnect_packet_from_server and reason.is_failure:
+            self._loss = Loss(reason=f"the broker hung up: {reason}")
 
     def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
         # when the main loop is behind, not reading is the only brake that also holds for QoS 0
         while not self._room.acquire(timeout=0.5):
             if self._stopping.is_set():
                 return
-        self._hand_over(
-            self._arrived, Delivery(message=message, connection=self._number, arrived_ns=time.monotonic_ns())
-        )
+        arrived_ns = time.monotonic_ns()
+        delivery = Delivery(message=message, connection=self._number, arrived_ns=arrived_ns, flaw=self._client.flaw)
+        self._hand_over(self._arrived, delivery)
 
     def _arrived(self, delivery: Delivery) -> None:
         self._room.release()

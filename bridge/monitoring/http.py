@@ -130,6 +130,8 @@ class _Listener(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    # with the library's 5 a probe would wait for seconds behind a burst of others
+    request_queue_size = 64
 
     def __init__(
         self, address: tuple[str, int], pages: Pages, *, most: int, timeout_s: float, longest_s: float

@@ -1,4 +1,4 @@
-"""Open a listening socket, patiently: a bridge that restarts may find its own port busy for a moment."""
+"""Open a listening socket, patiently, as a bridge that restarts may find its own port busy; and watch who is connected."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from bridge.errors import StartError
 
 PATIENCE_S = 3.0
 PAUSE_S = 0.1
+# A peer that vanished without a word is found after 10 s of silence and 3 tries, or when it takes no answer for 25 s.
+_KEEP_ALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 25_000))
 _MAY_PASS = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
 
 
@@ -43,3 +45,11 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.close()
         raise
     return bound
+
+
+def keep_alive(connection: socket.socket) -> None:
+    """Have the system find peers that vanished without a word, so that they don't use up the connections."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE:
+        if hasattr(socket, option):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

@@ -7,7 +7,6 @@ and drops buffers over 264 bytes; so each connection is a loop of its own, one r
 from __future__ import annotations
 
 import asyncio
-import socket
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
@@ -36,7 +35,7 @@ from pymodbus.pdu.register_message import (
 )
 
 from bridge import __version__
-from bridge.outputs.listening import listen
+from bridge.outputs.listening import keep_alive, listen
 from bridge.outputs.modbus_registers import WRITE_COIL, StationRegisters
 from bridge.outputs.plc_panel import PlcPanel
 
@@ -45,7 +44,8 @@ _log = structlog.get_logger(__name__)
 HEADER = 6  # transaction, protocol, length; the unit is the first byte of what the length counts
 # 254 is the longest legal one; a write of 124 registers or a little more is answered with exception 03 all the same.
 LENGTHS = range(2, 270)
-FRAME_TIMEOUT_S = 5.0
+PATIENCE_S = 5.0
+QUIET_S = 30.0
 COMPLAINTS = 100
 
 _REQUESTS: Mapping[int, type[ModbusPDU]] = {
@@ -74,8 +74,10 @@ _READ_DEVICE_ID = 14
 class ModbusServer:
     """Serve the panels of all stations: unit ids 0, 1 and 255 are the first, 2 the second and so on.
 
-    `allow` holds addresses or networks (raises ValueError for anything else); more than `max_connections` are closed
-    at once. All calls belong to the loop that `start` ran on.
+    `allow` holds addresses or networks (raises ValueError for anything else). More than `max_connections` are closed at
+    once, unless one has been silent for `quiet_s`: then that one goes, as nobody may be behind it any more. A request
+    that takes longer than `patience_s` to arrive, or its answer to be taken, ends its connection. All calls belong to
+    the loop that `start` ran on.
     """
 
     def __init__(
@@ -88,6 +90,8 @@ class ModbusServer:
         allow: Sequence[str] = ("127.0.0.1",),
         max_connections: int = 20,
         mirror: bool = True,
+        patience_s: float = PATIENCE_S,
+        quiet_s: float = QUIET_S,
     ) -> None:
         self._host, self._port = host, port
         self._panels = tuple(panels)
@@ -96,7 +100,10 @@ class ModbusServer:
         self._max_connections = max_connections
         self._framer = FramerSocket(DecodePDU(is_server=True))
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._patience_s, self._quiet_s = patience_s, quiet_s
+        self._connections: dict[
+            asyncio.Task[None], float
+        ] = {}  # with the moment of the last request, on the loop's clock
         self._complained: set[str] = set()
         self._writers: dict[int, set[asyncio.Task[None]]] = {index: set() for index in range(len(panels))}
 
@@ -112,9 +119,10 @@ class ModbusServer:
         """Close the port and every connection."""
         if self._server is not None:
             self._server.close()
-        for task in tuple(self._connections):
+        tasks = tuple(self._connections)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(0)  # the transports report their end in the next step of the loop
         self._server = None
 
@@ -130,18 +138,18 @@ class ModbusServer:
             self._complain(peer, refusal)
             writer.transport.abort()
             return
-        self._connections.add(task)
-        _keep_alive(writer.get_extra_info("socket"))
+        self._connections[task] = asyncio.get_running_loop().time()
+        keep_alive(writer.get_extra_info("socket"))
         try:
             await self._serve(reader, writer, task)
         except (OSError, asyncio.IncompleteReadError, TimeoutError) as exc:
             _log.debug("modbus client gone", client=peer, reason=str(exc))
             writer.transport.abort()
         except asyncio.CancelledError:
-            # Only `stop` cancels: a task that ends cancelled would be reported by asyncio's stream server.
+            # `stop`, or a newcomer: a task that ends cancelled would be reported by asyncio's stream server.
             writer.transport.abort()
         finally:
-            self._connections.discard(task)
+            self._connections.pop(task, None)
             writer.close()
             self._forget_writer(task)
 
@@ -162,28 +170,43 @@ class ModbusServer:
         mapped = getattr(address, "ipv4_mapped", None)
         if not any((mapped or address) in network for network in self._allow):
             return "its address is not in [modbus] allow"
-        if len(self._connections) >= self._max_connections:
-            return f"{self._max_connections} connections are open already"
+        if len(self._connections) >= self._max_connections and not self._made_room():
+            return f"{self._max_connections} connections are open already, and none has been silent for {self._quiet_s:g} s"
         return None
+
+    def _made_room(self) -> bool:
+        """Close the connection that has been silent for the longest, if for long enough."""
+        task, since = min(self._connections.items(), key=lambda each: each[1])
+        if asyncio.get_running_loop().time() - since < self._quiet_s:
+            return False
+        del self._connections[task]
+        task.cancel()
+        _log.debug("modbus client closed", reason="silent for the longest while another one waited for its place")
+        return True
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[None]
     ) -> None:
         """Answer request after request in order, until the client goes or sends what is no Modbus header."""
+        clock = asyncio.get_running_loop().time
         while True:
-            header = await reader.readexactly(HEADER)
-            _, protocol, length = struct.unpack(">HHH", header)
-            if protocol != 0 or length not in LENGTHS:
-                peer = str(writer.get_extra_info("peername", ("unknown",))[0])
-                self._complain(peer, f"malformed header {header.hex()}")
-                return
-            async with asyncio.timeout(FRAME_TIMEOUT_S):
+            header = await reader.readexactly(1)
+            async with asyncio.timeout(self._patience_s):
+                header += await reader.readexactly(HEADER - 1)
+                _, protocol, length = struct.unpack(">HHH", header)
+                if protocol != 0 or length not in LENGTHS:
+                    peer = str(writer.get_extra_info("peername", ("unknown",))[0])
+                    self._complain(peer, f"malformed header {header.hex()}")
+                    return
                 body = await reader.readexactly(length)
+            if task in self._connections:
+                self._connections[task] = clock()
             _, unit, transaction, request = self._framer.decode(header + body)
             response = await self._answer(unit, request, task)
             response.dev_id, response.transaction_id = unit, transaction
             writer.write(self._framer.buildFrame(response))
-            await writer.drain()
+            async with asyncio.timeout(self._patience_s):
+                await writer.drain()
 
     async def _answer(self, unit: int, frame: bytes, task: asyncio.Task[None]) -> ModbusPDU:
         code = frame[0]
@@ -231,11 +254,3 @@ def _decode(kind: type[ModbusPDU], frame: bytes) -> ModbusPDU:
     except (ValueError, IndexError, struct.error, ModbusException):
         return refused
     return request
-
-
-def _keep_alive(connection: socket.socket) -> None:
-    """Have the system find peers that vanished without a word, so that they don't use up the connections."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, seconds in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, option):
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)

@@ -21,6 +21,7 @@ from bridge.outputs.node_map import NAMESPACE
 from bridge.outputs.opcua_control import ControlAttributes, Place, PlcRights, add_methods
 from bridge.outputs.opcua_tree import Change, StationTree, add_enumerations
 from bridge.outputs.opcua_values import node_id
+from bridge.outputs.opcua_watch import BoundedSubscriptions, ConnectionWatch
 from bridge.outputs.plc_panel import PlcPanel
 
 _log = structlog.get_logger(__name__)
@@ -30,6 +31,7 @@ MAX_CONNECTIONS = 20
 MAX_SUBSCRIPTIONS = 20
 SESSION_TIMEOUT_MS = 60_000.0
 MAX_MESSAGE = 4 * 2**20
+PATIENCE_S = 10.0
 _BUFFER = 65_535
 # What the library raises while a client goes away under a notification.
 _CLIENT_FAULTS = (LookupError, OSError, RuntimeError, ValueError, TypeError, AttributeError, UaError)
@@ -49,7 +51,9 @@ class OpcUaServer:
         endpoint: str,
         clock_ns: Callable[[], int],
         anonymous: bool,
+        patience_s: float = PATIENCE_S,
     ) -> None:
+        self._patience_s = patience_s
         self._panels = tuple(panels)
         self._line = line
         self._endpoint = endpoint
@@ -59,6 +63,7 @@ class OpcUaServer:
         self._trees: list[StationTree] = []
         self._changes: asyncio.Queue[Change] = asyncio.Queue()
         self._teller: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
 
     async def start(self) -> int | None:
         """Build the tree, open the port and give its number; None when it stays closed. Raises StartError after 3 s."""
@@ -92,17 +97,20 @@ class OpcUaServer:
             raise StartError(f"OPC UA can't open port {port} on {host}: {exc.strerror or exc}") from exc
         self._server = server
         self._teller = asyncio.create_task(self._tell(), name="opcua-notifications")
+        watch = ConnectionWatch(server, max_bytes=2 * MAX_MESSAGE, patience_s=self._patience_s)
+        self._watcher = asyncio.create_task(watch.run(), name="opcua-connections")
         return port
 
     async def stop(self) -> None:
         """Close every session and the port."""
+        await _end(self._watcher)
         await _end(self._teller)
         if self._server is not None:
             # The library's clock would take up to 1 s to see that it is to stop.
             await _end(self._server.iserver.time_task)
             self._server.iserver.time_task = None
             await self._server.stop()
-        self._server = self._teller = None
+        self._server = self._teller = self._watcher = None
 
     def refresh_clocks(self) -> None:
         """Tell subscribers of the bridge clock what it is now."""
@@ -114,6 +122,8 @@ class OpcUaServer:
         server.iserver.max_subscriptions = MAX_SUBSCRIPTIONS
         server.iserver.max_session_timeout_ms = SESSION_TIMEOUT_MS
         server.iserver.max_monitored_item_queue_size = 1_000
+        server.iserver.max_pending_activation_seconds = 0.0  # the watch closes whoever has no session
+        server.iserver.subscription_service = BoundedSubscriptions(server.iserver.aspace, server.iserver)
         server.iserver.allow_remote_admin = False
         server.limits = TransportLimits(
             max_recv_buffer=_BUFFER,

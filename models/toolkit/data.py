@@ -80,7 +80,8 @@ def in_places(pictures: Iterable[Picture], places: Sequence[str]) -> list[Pictur
 
 def load_rgb(path: Path, *, width: int, height: int) -> Image:
     """Decode and stretch a picture exactly as the bridge does; uint8, height x width x 3, RGB."""
-    bgr = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    bgr = cv2.imdecode(np.fromfile(path, dtype=np.uint8), flags)
     if bgr is None:
         raise ValueError(f"not a picture: {path}")
     small = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_LINEAR)

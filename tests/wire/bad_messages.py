@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from tests.inference.odd_pictures import (
+    GREY,
+    GREY_ALPHA,
+    RGB,
+    RGB_ALPHA,
+    chunk,
+    four_inks,
+    other_formats,
+    palette_png,
+    png_of,
+    turned_jpeg,
+)
 from tests.line.tiny_bundle import brightness_picture
 
 MAX_PAYLOAD = 300_000
 DARK, BRIGHT = brightness_picture(40, seed=1), brightness_picture(215, seed=2)
 PNG = bytes(cv2.imencode(".png", np.random.default_rng(3).integers(20, 60, (120, 160, 3)).astype(np.uint8))[1])
 PNG_END = PNG[-12:]
+PIXELS = np.random.default_rng(4).integers(20, 60, (120, 160, 3)).astype(np.uint8)
+GREY_PIXELS = PIXELS[..., 0]
+SCANNED = bytes(cv2.imencode(".jpg", PIXELS, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +101,20 @@ PICTURES: dict[str, tuple[str, Build]] = {
     "text labelled as JPEG": ("neither JPEG nor PNG", raw(b"this is no picture")),
     "one byte labelled as JPEG": ("neither JPEG nor PNG", raw(b"\xff")),
     "a JPEG of 4 gigapixels": ("too large", raw(resized(DARK, 65_500))),
+    "a PNG of 4 gigapixels": (
+        "too large",
+        raw(png_of(GREY_PIXELS, GREY, size=(65_500, 65_500)), media_type="image/png"),
+    ),
+    "a JPEG damaged in its middle": ("damaged", raw(DARK[:2000] + bytes(512) + DARK[2512:])),
+    "a JPEG with a piece lost": ("damaged", raw(DARK[:2000] + DARK[2512:])),
+    "a progressive JPEG without its last scan": ("last scan", raw(SCANNED[: SCANNED.rfind(b"\xff\xda")] + b"\xff\xd9")),
+    "a PNG with a changed byte": ("checksum", raw(PNG[:5000] + b"?" + PNG[5001:], media_type="image/png")),
+    "a CMYK JPEG": ("4 colour components", raw(four_inks(PIXELS, transformed=False))),
+    "a YCCK JPEG": ("4 colour components", raw(four_inks(PIXELS, transformed=True))),
+    **{
+        f"a {kind} labelled as JPEG": ("neither JPEG nor PNG", raw(data))
+        for kind, data in other_formats(PIXELS).items()
+    },
     "a JPEG of no pixels": ("0 x 0 pixels", raw(resized(DARK, 0))),
     "base64 of text": ("neither JPEG nor PNG", image(media_type="image/jpeg", data="dGV4dA==")),
     "base64 of half a JPEG": (
@@ -106,6 +136,26 @@ PICTURES: dict[str, tuple[str, Build]] = {
     "a file too long": (f"more than {MAX_PAYLOAD}", path("big.jpg")),
 }
 """Messages that can be read, with pictures that can't."""
+
+ODD: dict[str, tuple[bytes, str]] = {
+    "grey JPEG": (bytes(cv2.imencode(".jpg", GREY_PIXELS)[1]), "image/jpeg"),
+    "progressive JPEG": (SCANNED, "image/jpeg"),
+    "JPEG with a trailer": (DARK + bytes(5000), "image/jpeg"),
+    "JPEG of another orientation": (turned_jpeg(DARK, 6), "image/jpeg"),
+    "JPEG of one pixel": (bytes(cv2.imencode(".jpg", PIXELS[:1, :1])[1]), "image/jpeg"),
+    "PNG labelled as JPEG": (PNG, "image/jpeg"),
+    "grey PNG": (png_of(GREY_PIXELS, GREY), "image/png"),
+    "grey PNG of 16 bits": (png_of(GREY_PIXELS.astype(np.uint16) * 256, GREY, depth=16), "image/png"),
+    "grey PNG with alpha": (png_of(np.dstack([GREY_PIXELS, GREY_PIXELS]), GREY_ALPHA), "image/png"),
+    "PNG with alpha": (png_of(np.dstack([PIXELS, GREY_PIXELS]), RGB_ALPHA), "image/png"),
+    "palette PNG": (palette_png(GREY_PIXELS % 2, [(20, 30, 40), (50, 40, 30)]), "image/png"),
+    "interlaced PNG": (png_of(PIXELS, RGB, interlaced=True), "image/png"),
+    "PNG with a bomb beside its pixels": (
+        PNG[:33] + chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(100_000_000))) + PNG[33:],
+        "image/png",
+    ),
+}
+"""Unusual pictures of a good, dark part."""
 
 PARTS: dict[str, tuple[str, Build]] = {
     "no bytes labelled as JPEG": ("empty", raw(b"")),

@@ -95,7 +95,10 @@ async def test_tls_and_log_in(mosquitto: Any, tmp_path: Path) -> None:
     await asyncio.sleep(1.0)
     for link in links:
         await link.stop()
-    assert [inbox.messages for inbox in shut_out] == [[], []]
+    told = [[message.reason for message in inbox.messages if isinstance(message, LinkChange)] for inbox in shut_out]
+    assert "see [mqtt] username" in told[0][0]
+    assert "a TLS port while [mqtt] tls_ca is empty" in told[1][0]
+    assert [len(inbox.messages) for inbox in shut_out] == [1, 1]
     inbox = Inbox()
     link = link_to(right, inbox)
     link.start()
