@@ -159,6 +159,9 @@ class Journey:
         if deadline_ns is None or timeout_ns < deadline_ns:
             return _error(f"no verdict within {self._verdict_timeout_ns / 1e6:.0f} ms")
         allowed_ms = (deadline_ns - part.triggered_ns) / 1e6
+        if allowed_ms < 0:
+            late = f"its trigger came {-allowed_ms:.1f} ms after the deadline: the part was on its way already"
+            return Judgement(code=VerdictCode.LATE, reason=late)
         return Judgement(
             code=VerdictCode.LATE, reason=f"no verdict by the deadline, {allowed_ms:.1f} ms after the trigger"
         )

@@ -4,76 +4,65 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from simulators.causes import GateClass, exceptions, released, swept_beside, unguarded
 from simulators.demo.records import Verdict
-from simulators.plc.record import PlcRecord
-from simulators.plc.tables import GUARD_OR_COLLATERAL
-from simulators.truth import LineTruth, PartTruth
+from simulators.evidence import Evidence
+from simulators.truth import PartTruth
 
-GateClass = Literal["right", "wrong", "missed", "collateral"]
 VERDICTS = ("PASS", "FAIL", "UNCERTAIN", "ERROR", "LATE")
 SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    """What an MQTT client heard: verdict documents, gate reports, alarms, and the counters of the last status."""
+def classify(part: PartTruth, verdict: Verdict | None, evidence: Evidence) -> GateClass:
+    """Say what the gate did to one part.
 
-    verdicts: tuple[Mapping[str, Any], ...] = ()
-    gate: tuple[Mapping[str, Any], ...] = ()
-    alarms: tuple[Mapping[str, Any], ...] = ()
-    counters: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """Everything that a run left behind. `published` says whether the conveyor told the triggers by MQTT."""
-
-    truth: LineTruth
-    plc: PlcRecord
-    records: tuple[Verdict, ...]
-    observed: Observed
-
-
-def classify(part: PartTruth, verdict: Verdict | None, *, missed: bool, collateral: bool) -> GateClass:
-    """Say what the gate did to one part; `missed` and `collateral` are what the bridge reported of it.
-
-    A part without a verdict of its own was never to pass: the PLC's positive release has to reject it.
+    A part without a verdict of its own was never to pass: the PLC's positive release has to reject it. So was one with
+    LET_PASS of which no fresh result stood at the PLC when it was due, or that nobody guarded: to reject it is right,
+    and if the I/O module's own stroke only touches it, or the PLC's for a part too close to it, it is collateral, told
+    by the module and by the PLC.
     """
     if verdict is None or verdict.rejects:
         if part.open_for_middle:
             return "right"
-        return "missed" if missed else "wrong"
+        return "missed" if part.sequence in evidence.missed else "wrong"
     if not part.swept:
         return "right"
-    return "collateral" if collateral else "wrong"
+    if part.sequence in evidence.collateral:
+        return "collateral"
+    why = released(evidence, part)
+    if why is not None and why.excused and part.open_for_middle:
+        return "right"
+    told = unguarded(evidence, part) or swept_beside(evidence, part) is not None
+    return "collateral" if told else "wrong"
 
 
 def reconcile(evidence: Evidence, *, ports: Mapping[str, int]) -> dict[str, Any]:
     """Make the report; `problems` says in words why it does not reconcile, and is empty when it does."""
-    truth, plc = evidence.truth, evidence.plc
-    told = {part.sequence: part for part in truth.told}
+    truth, plc, observed = evidence.truth, evidence.plc, evidence.observed
+    told = evidence.arrived
     by_sequence = {record.sequence: record for record in evidence.records}
-    heard = {int(document["sequence"]): str(document["verdict"]) for document in evidence.observed.verdicts}
-    missed = _reported_missed(evidence)
-    classes = _classes(evidence, by_sequence, missed)
-    gate = {name: sum(kind == name for kind in classes.values()) for name in ("right", "wrong", "missed", "collateral")}
+    heard = {int(document["sequence"]): str(document["verdict"]) for document in observed.verdicts}
+    # What was published while nobody could hear it stands in the records alone.
+    unheard = evidence.decided_within(observed.deaf) - heard.keys()
+    verdicts = {**heard, **{sequence: by_sequence[sequence].verdict for sequence in unheard}}
+    classes = {part.sequence: classify(part, by_sequence.get(part.sequence), evidence) for part in truth.parts}
     problems = [
         *_count_problems(evidence, told, heard),
-        *_differences("verdicts on MQTT", told, heard),
+        *_differences("verdicts on MQTT", told, verdicts),
         *_differences("records", told, by_sequence),
-        *_differences("results read by Modbus", _live(evidence), plc.modbus),
-        *_differences("results read by OPC UA", _live(evidence), plc.opcua),
-        *_gate_problems(evidence, classes, missed),
+        *_unread(evidence),
+        *_gate_problems(evidence, classes),
         *_disagreements(evidence, by_sequence, heard),
     ]
     report: dict[str, Any] = {
         "parts": len(truth.parts),
         "triggers": len(told),
-        "verdicts": {name: sum(verdict == name for verdict in heard.values()) for name in VERDICTS},
-        "gate": gate,
+        "verdicts": {name: sum(verdict == name for verdict in verdicts.values()) for name in VERDICTS},
+        "gate": {
+            name: sum(kind == name for kind in classes.values()) for name in ("right", "wrong", "missed", "collateral")
+        },
         "judgement": _judgement(told.values(), by_sequence),
         "latency_ms": percentiles(_latencies(evidence, told)),
         "plc_latency_ms": percentiles(
@@ -87,6 +76,9 @@ def reconcile(evidence: Evidence, *, ports: Mapping[str, int]) -> dict[str, Any]
         "modbus_results": len(plc.modbus),
         "ports": dict(ports),
         "reconciled": not problems,
+        "alarms": sorted({str(d["name"]) for d in observed.alarms if d.get("state") == "raised"}),
+        "stop_requested": plc.stop_requested,
+        "exceptions": exceptions(evidence, classes),
     }
     return {**report, "problems": problems}
 
@@ -103,34 +95,19 @@ def percentiles(values: Iterable[float], *, digits: int = 2) -> dict[str, float]
     return {"p50": rank(0.5), "p99": rank(0.99), "max": rank(1.0)}
 
 
-def _classes(evidence: Evidence, records: Mapping[int, Verdict], missed: set[int]) -> dict[int, GateClass]:
-    collateral = _reported_collateral(evidence, records)
-    return {
-        part.sequence: classify(
-            part,
-            records.get(part.sequence),
-            missed=part.sequence in missed,
-            collateral=part.sequence in collateral,
-        )
-        for part in evidence.truth.parts
-    }
+def _unread(evidence: Evidence) -> Iterable[str]:
+    """Compare what the PLC read with what was live: all but what came while it was away, or faster than the ring holds.
 
-
-def _reported_missed(evidence: Evidence) -> set[int]:
-    recorded = {record.sequence for record in evidence.records if record.gate_state == "missed"}
-    return recorded | {int(doc["sequence"]) for doc in evidence.observed.gate if doc.get("event") == "missed"}
-
-
-def _reported_collateral(evidence: Evidence, records: Mapping[int, Verdict]) -> set[int]:
-    """Give the parts whose sweeping the bridge reported: on themselves, or on the reject beside them."""
-    parts = evidence.truth.parts
-    flagged = {record.sequence for record in records.values() if record.collateral}
-    flagged |= {sequence for sequence, entry in evidence.plc.modbus.items() if entry["flags"] & GUARD_OR_COLLATERAL}
-    beside: set[int] = set()
-    for place, part in enumerate(parts):
-        if part.sequence in flagged:
-            beside |= {other.sequence for other in parts[max(0, place - 1) : place + 2]}
-    return beside
+    A PLC that finds more results written than the ring holds knows it, and asks OPC UA's GetResult for them.
+    """
+    plc, live, outages = evidence.plc, _live(evidence), evidence.outages
+    away = evidence.decided_within(outages.modbus) - plc.modbus.keys()
+    overrun = [s for s in live if s not in plc.modbus and s in plc.opcua and s not in away][: plc.overrun]
+    yield from _differences(
+        "results read by Modbus", {s: r for s, r in live.items() if s not in {*away, *overrun}}, plc.modbus
+    )
+    away = evidence.decided_within(outages.opcua) - plc.opcua.keys()
+    yield from _differences("results read by OPC UA", {s: r for s, r in live.items() if s not in away}, plc.opcua)
 
 
 def _live(evidence: Evidence) -> dict[int, Verdict]:
@@ -143,11 +120,26 @@ def _count_problems(evidence: Evidence, told: Mapping[int, PartTruth], heard: Ma
         yield f"the bridge counted {counted} triggers, {len(told)} were told"
     if len(evidence.records) != len({record.sequence for record in evidence.records}):
         yield f"{len(evidence.records)} records for {len({r.sequence for r in evidence.records})} parts"
-    first_heard = [document for document in evidence.observed.verdicts if not document.get("replayed")]
-    if len(first_heard) > len(heard):
-        yield f"{len(first_heard)} live verdicts on MQTT for {len(heard)} parts"
+    live = [document for document in evidence.observed.verdicts if not document.get("replayed")]
+    if evidence.observed.deaf:
+        # At least once is MQTT's promise over a loss: the very same document may come twice.
+        live = list({(document["sequence"], document.get("decided_utc")): document for document in live}.values())
+    if len(live) > len(heard):
+        yield f"{len(live)} live verdicts on MQTT for {len(heard)} parts"
     if not evidence.truth.parts:
         yield "no part passed the line"
+    yield from _lost_problems(evidence)
+
+
+def _lost_problems(evidence: Evidence) -> Iterable[str]:
+    """A trigger may die with the broker, but the bridge must notice: the sequences after it step over it."""
+    if not evidence.lost:
+        return
+    places = [place for place, part in enumerate(evidence.truth.parts) if part.sequence in evidence.arrived]
+    between = evidence.truth.parts[places[0] : places[-1]] if places else ()
+    gaps = sum(part.sequence not in evidence.arrived for part in between)
+    if (counted := evidence.plc.counters.get("missed_triggers")) is not None and counted < gaps:
+        yield f"the bridge counted {counted} missed triggers, {gaps} parts passed without one"
 
 
 def _differences(name: str, expected: Mapping[int, object], found: Mapping[int, object]) -> Iterable[str]:
@@ -159,19 +151,27 @@ def _differences(name: str, expected: Mapping[int, object], found: Mapping[int, 
         yield f"{name}: {len(surplus)} that no trigger asked for: {_some(surplus)}"
 
 
-def _gate_problems(evidence: Evidence, classes: Mapping[int, GateClass], missed: set[int]) -> Iterable[str]:
+def _gate_problems(evidence: Evidence, classes: Mapping[int, GateClass]) -> Iterable[str]:
     wrong = [sequence for sequence, kind in classes.items() if kind == "wrong"]
     if wrong:
         yield f"gate wrong for {len(wrong)} parts: {_some(wrong)}"
-    counters = {**evidence.observed.counters, **evidence.plc.counters}
+    counters, missed, named = (
+        {**evidence.observed.counters, **evidence.plc.counters},
+        evidence.missed,
+        evidence.collateral,
+    )
     if (counted := counters.get("gate_missed")) is not None and counted != len(missed):
         yield f"the bridge counted {counted} missed orders and named {len(missed)}: {_some(sorted(missed))}"
-    unnamed = [sequence for sequence, kind in classes.items() if kind == "missed" and sequence not in missed]
-    if unnamed:
-        yield f"missed and not reported: {_some(unnamed)}"
-    swept = sum(kind == "collateral" for kind in classes.values())
-    if (counted := counters.get("collateral")) is not None and counted != swept:
-        yield f"the bridge reported {counted} collateral parts, {swept} were swept"
+    if (counted := counters.get("collateral")) is not None and counted != len(named):
+        yield f"the bridge counted {counted} collateral parts and named {len(named)}: {_some(sorted(named))}"
+    # An order that a dead PLC did not carry out sweeps nobody.
+    untouched = [
+        part.sequence
+        for part in evidence.truth.parts
+        if part.sequence in named and not part.swept and not unguarded(evidence, part)
+    ]
+    if untouched:
+        yield f"reported as collateral and never swept: {_some(untouched)}"
 
 
 def _disagreements(evidence: Evidence, records: Mapping[int, Verdict], heard: Mapping[int, str]) -> Iterable[str]:

@@ -46,12 +46,14 @@ class LineTruth:
     """All parts of a run in the order of the beam, with the gate's intervals and what turns ns into UTC.
 
     `utc_offset_ns` added to a moment gives wall-clock ns since 1970. `gate_fully_open` and `gate_sweeps` are
-    (from, to) in ns; a sweep runs from the on-command until the gate is at rest again.
+    (from, to) in ns; a sweep runs from the on-command until the gate is at rest again. `unguarded` are the times in
+    which the I/O module held the gate in its position for rejects, because nobody commanded it.
     """
 
     parts: tuple[PartTruth, ...]
     gate_fully_open: tuple[tuple[int, int], ...] = ()
     gate_sweeps: tuple[tuple[int, int], ...] = ()
+    unguarded: tuple[tuple[int, int], ...] = ()
     utc_offset_ns: int = 0
 
     @property
@@ -66,6 +68,7 @@ def write_truth(truth: LineTruth, path: Path) -> None:
         "utc_offset_ns": truth.utc_offset_ns,
         "gate_fully_open": truth.gate_fully_open,
         "gate_sweeps": truth.gate_sweeps,
+        "unguarded": truth.unguarded,
         "parts": [asdict(part) for part in truth.parts],
     }
     partial = path.with_name(path.name + ".part")
@@ -81,6 +84,7 @@ def read_truth(path: Path) -> LineTruth:
             parts=tuple(_parts(document["parts"])),
             gate_fully_open=tuple((start, end) for start, end in document["gate_fully_open"]),
             gate_sweeps=tuple((start, end) for start, end in document["gate_sweeps"]),
+            unguarded=tuple((start, end) for start, end in document["unguarded"]),
             utc_offset_ns=document["utc_offset_ns"],
         )
     except (OSError, ValueError, KeyError, TypeError) as exc:

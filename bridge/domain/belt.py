@@ -88,6 +88,7 @@ class Belt:
         self._stamps_ns: list[int] = []
         self._speed_mm_s: float | None = settings.speed_mm_s if settings.speed_source == "fixed" else None
         self._count: int | None = None
+        self._speed_before_mm_s: float | None = None
         self._doubts_ns: deque[tuple[int, int]] = deque(maxlen=8)
 
     @property
@@ -134,7 +135,8 @@ class Belt:
             return BeltEvent.TAKEN
         if at_ns < self._stamps_ns[-1]:
             return BeltEvent.IGNORED
-        passed_ns = at_ns - self._times_ns[-1]
+        silent = at_ns - self._stamps_ns[-1] > FRESH_MS * NS_PER_MS
+        passed_ns = self._since_last_ns(count, at_ns)
         step_mm = self._step_mm(count, passed_ns)
         reckoned_mm = (self._speed_mm_s or 0.0) * passed_ns / NS_PER_S
         if step_mm is None:
@@ -144,7 +146,8 @@ class Belt:
         place_mm = self._positions_mm[-1] + step_mm
         speed_mm_s = None if self._speed_mm_s is None else self.steady_speed_mm_s
         taken_ns = likely_ns(self._stamps_ns, self._positions_mm, at_ns, place_mm, speed_mm_s)
-        surprise = at_ns - self._stamps_ns[-1] > FRESH_MS * NS_PER_MS and abs(step_mm - reckoned_mm) > LOST_MM
+        self._speed_before_mm_s = self._speed_mm_s if silent else None
+        surprise = silent and abs(step_mm - reckoned_mm) > LOST_MM
         if surprise:
             self._doubts_ns.append((self._times_ns[-1], at_ns))
         self._count = count
@@ -157,9 +160,8 @@ class Belt:
         """Give the present speed; None when it is unknown or older than `speed_timeout_ms`. A fixed one never ages."""
         if self._settings.speed_source == "fixed":
             return self._speed_mm_s
-        if self._speed_mm_s is None or now_ns - self._stamps_ns[-1] > self._settings.speed_timeout_ms * NS_PER_MS:
-            return None
-        return self._speed_mm_s
+        stale = not self._stamps_ns or now_ns - self._stamps_ns[-1] > self._settings.speed_timeout_ms * NS_PER_MS
+        return None if stale else self._speed_mm_s
 
     @property
     def held_speed_mm_s(self) -> float:
@@ -315,6 +317,23 @@ class Belt:
             return -back_mm
         forward_mm = forward / settings.counts_per_mm
         return forward_mm if forward_mm <= limit_mm else None
+
+    def _since_last_ns(self, count: int, at_ns: int) -> int:
+        """Give the time since the last sample, which after a silence may be older than its stamp: it is then moved back.
+
+        When this process, or the network, stood still, the first sample after it is one that had waited since it began.
+        What shows is the next one: it comes too soon after it for so large a step at the speed from before.
+        """
+        passed_ns, speed_mm_s = at_ns - self._times_ns[-1], self._speed_before_mm_s
+        if speed_mm_s is None or speed_mm_s <= STANDING_MM_S or len(self._times_ns) < 2 or self._count is None:
+            return passed_ns
+        settings = self._settings
+        step_mm = signed_step(count, self._count, settings.modulus) / settings.counts_per_mm
+        waited_ns, longest_ns = round(step_mm / speed_mm_s * NS_PER_S), at_ns - self._times_ns[-2] - 1
+        if waited_ns <= passed_ns + STAMP_SLACK_MS * NS_PER_MS or waited_ns > longest_ns * TOP_SPEED_FACTOR:
+            return passed_ns
+        self._times_ns[-1] = self._stamps_ns[-1] = at_ns - min(waited_ns, longest_ns)
+        return at_ns - self._times_ns[-1]
 
     def _knot(self, at_ns: int, position_mm: float, stamp_ns: int) -> None:
         if at_ns == self._times_ns[-1]:

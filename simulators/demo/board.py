@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+FAULT_FRAME = ("event", "kind", "at_ns")
 FATES = ("binned", "passed", "swept")
 
 
@@ -77,7 +78,17 @@ class Board:
             )
         elif kind == "said":
             return self.note(f"{child}: {event['text']}")
+        else:
+            return self._befalls(kind, event)
         return None
+
+    def _befalls(self, kind: str, event: Mapping[str, Any]) -> str | None:
+        if kind == "fault":
+            keys = (f"{key} {value:g}" for key, value in event.items() if key not in FAULT_FRAME and value is not None)
+            return self.note(f"fault: {' '.join((event['kind'], *keys))}")
+        if kind == "unguarded":
+            return self.note(f"nobody guards the gate ({event['text']}): it stands open for rejects")
+        return self.note("the gate is commanded again") if kind == "guarded" else None
 
     def hear(self, verdict: Mapping[str, Any]) -> str:
         """Take one verdict document from MQTT; gives it as a line."""

@@ -34,11 +34,14 @@ class Child:
         self._reader: asyncio.Task[None] | None = None
         self._seen: set[str] = set()
         self._news = asyncio.Event()
+        self._up = asyncio.Event()
+        self._up.set()
+        self._log_mode = "wb"
 
     async def start(self) -> None:
         """Start the process: in a session of its own, so that Ctrl-C reaches the demo alone; it dies with the demo."""
         own_id = os.getpid()
-        with self._log.open("wb") as log:
+        with self._log.open(self._log_mode) as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._arguments,
                 stdin=asyncio.subprocess.PIPE,
@@ -50,6 +53,24 @@ class Child:
             )
         if self._take is not None:
             self._reader = asyncio.create_task(self._read(self._take), name=f"read {self.name}")
+        self._log_mode = "ab"
+        self._up.set()
+
+    async def kill(self) -> None:
+        """Kill the process as a fault does: that it has ended is no failure until it is started again."""
+        if self._process is None or not self.running:
+            return
+        self._up.clear()
+        self._process.kill()
+        await self._process.wait()
+        if self._reader is not None:
+            await self._reader
+        self._seen.clear()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it lives."""
+        return self._process.pid if self._process is not None and self.running else None
 
     @property
     def running(self) -> bool:
@@ -57,9 +78,12 @@ class Child:
         return self._process is not None and self._process.returncode is None
 
     async def ended(self) -> None:
-        """Return when the process has ended."""
-        if self._process is not None:
+        """Return when the process has ended by itself."""
+        while self._process is not None:
             await self._process.wait()
+            if self._up.is_set():
+                return
+            await self._up.wait()
 
     async def seen(self, event: str, *, within_s: float) -> None:
         """Wait until the child has told of an event; raises ChildError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,9 +12,10 @@ from paho.mqtt.client import Client, MQTTMessage, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from simulators.reconcile import Observed
+from simulators.evidence import Observed, Span
 
 TOPICS = ("verdict", "gate", "alarm", "status")
+IN_FLIGHT_NS = 500_000_000
 
 
 class Observer:
@@ -30,8 +32,12 @@ class Observer:
         self._client.on_connect = lambda client, *_: client.subscribe(
             [(f"{base}/{topic}", SubscribeOptions(qos=1)) for topic in TOPICS]
         )
-        self._client.on_subscribe = lambda *_: self._on_loop(self._subscribed.set)
+        self._client.on_subscribe = lambda *_: self._on_loop(self._listening, time.monotonic_ns())
+        self._client.on_disconnect = lambda *_: self._on_loop(self._lost, time.monotonic_ns())
         self._client.on_message = self._on_message
+        self._client.reconnect_delay_set(min_delay=1, max_delay=1)
+        self._lost_ns: int | None = None
+        self._deaf: list[Span] = []
         self._client.connect_async(host, port, keepalive=30)
 
     async def start(self, *, within_s: float = 10.0) -> None:
@@ -58,7 +64,18 @@ class Observer:
             gate=tuple(self._heard["gate"]),
             alarms=tuple(self._heard["alarm"]),
             counters=dict(last.get("counters") or {}),
+            deaf=tuple(self._deaf),
         )
+
+    def _listening(self, now_ns: int) -> None:
+        if self._lost_ns is not None:
+            self._deaf.append((self._lost_ns, now_ns))
+            self._lost_ns = None
+        self._subscribed.set()
+
+    def _lost(self, now_ns: int) -> None:
+        # What the broker had not handed on when it died is gone with it.
+        self._lost_ns = now_ns - IN_FLIGHT_NS if self._lost_ns is None else self._lost_ns
 
     def _on_loop(self, call: Callable[..., None], *arguments: Any) -> None:
         self._loop.call_soon_threadsafe(call, *arguments)

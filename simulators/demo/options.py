@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from simulators.faults import FaultFileError, ScheduledFault, read_faults
+from simulators.fault_kinds import OF_TRIGGERS, Fault
+from simulators.faults import FaultFileError, ScheduledFault, fault_file, read_faults
 from simulators.line.camera import Picture, PictureFolderError, find_pictures
 from simulators.line.geometry import Geometry
 
@@ -38,9 +39,14 @@ class DemoOptions:
     model: Path | None
     recipe: str
     faults: Path | None
+    planned: tuple[ScheduledFault, ...]
     live_view: bool
     report: Path | None
     keep: Path | None
+
+    def expects(self, kind: type[Fault]) -> bool:
+        """Whether a fault of a kind is planned."""
+        return any(isinstance(entry.fault, kind) for entry in self.planned)
 
 
 def read_options(arguments: Sequence[str] | None = None) -> DemoOptions:
@@ -66,8 +72,7 @@ def read_options(arguments: Sequence[str] | None = None) -> DemoOptions:
     pictures = _pictures(raw.images)
     if raw.model is not None and not raw.model.exists():
         raise OptionsError(f"--model {raw.model}: no such bundle; allowed is a bundle's folder or an .lgb file")
-    if raw.faults is not None:
-        _check_faults(raw.faults, raw.trigger)
+    faults, planned = (None, ()) if raw.faults is None else _faults(raw.faults, raw.trigger)
     if raw.report is not None and not raw.report.absolute().parent.is_dir():
         raise OptionsError(f"--report {raw.report}: the folder {raw.report.absolute().parent} does not exist")
     if raw.keep is not None and raw.keep.exists() and not raw.keep.is_dir():
@@ -82,7 +87,8 @@ def read_options(arguments: Sequence[str] | None = None) -> DemoOptions:
         pictures=pictures,
         model=None if raw.model is None else raw.model.absolute(),
         recipe=raw.recipe,
-        faults=None if raw.faults is None else raw.faults.absolute(),
+        faults=faults,
+        planned=planned,
         live_view=not raw.no_dashboard,
         report=raw.report,
         keep=None if raw.keep is None else raw.keep.absolute(),
@@ -96,15 +102,16 @@ def _pictures(folder: Path) -> tuple[Picture, ...]:
         raise OptionsError(f"--images {folder}: {exc}") from exc
 
 
-def _check_faults(path: Path, trigger: str) -> tuple[ScheduledFault, ...]:
+def _faults(name: str, trigger: str) -> tuple[Path, tuple[ScheduledFault, ...]]:
     try:
+        path = fault_file(name).absolute()
         faults = read_faults(path)
     except FaultFileError as exc:
-        raise OptionsError(f"--faults {path}: {exc}") from exc
-    of_mqtt = [entry.fault.kind for entry in faults if entry.fault.kind in ("duplicate_trigger", "missing_trigger")]
+        raise OptionsError(f"--faults {name}: {exc}") from exc
+    of_mqtt = [entry.fault.kind for entry in faults if isinstance(entry.fault, OF_TRIGGERS)]
     if of_mqtt and trigger != "mqtt":
-        raise OptionsError(f"--faults {path}: {of_mqtt[0]} needs --trigger mqtt, here the PLC triggers by {trigger}")
-    return faults
+        raise OptionsError(f"--faults {name}: {of_mqtt[0]} needs --trigger mqtt, here the PLC triggers by {trigger}")
+    return path, faults
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -131,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", type=Path, metavar="BUNDLE", help="judge by this bundle")
     parser.add_argument("--recipe", default="ball-screw", metavar="NAME", help="recipe [ball-screw]")
-    parser.add_argument("--faults", type=Path, metavar="FILE", help="TOML file of faults")
+    parser.add_argument("--faults", metavar="FILE", help="TOML file of faults, or a shipped one: basic or all")
     parser.add_argument("--no-dashboard", action="store_true", help="plain lines, no live view and no dashboard")
     parser.add_argument("--report", type=Path, metavar="FILE.json", help="write the reconciliation there")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep configuration, records and logs there")

@@ -30,6 +30,7 @@ class Verdict:
     replayed: bool
     gate_state: str = "none"
     collateral: bool = False
+    reason: str = ""
 
     @property
     def rejects(self) -> bool:
@@ -37,14 +38,36 @@ class Verdict:
         return self.disposition != "LET_PASS"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateEvent:
+    """What the bridge noted of one part's gate order: ordered, fired, missed, confirmed, collateral."""
+
+    sequence: int
+    event: str
+    reason: str = ""
+
+
 def read_verdicts(database: Path, *, since_utc_ns: int = 0) -> list[Verdict]:
     """Read what was recorded since a moment, in the order of the parts; raises RecordsError."""
     query = (
-        "SELECT sequence, part_id, verdict, disposition, decided_utc, replayed, json FROM verdicts ORDER BY decided_utc"
+        "SELECT sequence, part_id, verdict, disposition, decided_utc, replayed, json, reason FROM verdicts "
+        "ORDER BY decided_utc"
     )
     with _reading(database) as connection:
         rows = [_verdict(*row) for row in connection.execute(query)]
     return [row for row in rows if row.decided_utc_ns >= since_utc_ns]
+
+
+def read_gate_events(database: Path, *, since_utc_ns: int = 0) -> list[GateEvent]:
+    """Read what was noted of gate orders since a moment, in the order of time; raises RecordsError."""
+    query = "SELECT sequence, event, reason, at_utc FROM gate_events ORDER BY at_utc"
+    with _reading(database) as connection:
+        rows = connection.execute(query).fetchall()
+    return [
+        GateEvent(sequence=sequence, event=event, reason=reason or "")
+        for sequence, event, reason, at_utc in rows
+        if utc_ns(at_utc) >= since_utc_ns
+    ]
 
 
 def last_sequence(database: Path) -> int | None:
@@ -71,7 +94,7 @@ def _reading(database: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _verdict(
-    sequence: int, part_id: str, verdict: str, disposition: str, decided: str, replayed: int, text: str
+    sequence: int, part_id: str, verdict: str, disposition: str, decided: str, replayed: int, text: str, reason: str
 ) -> Verdict:
     gate: dict[str, Any] = json.loads(text).get("gate") or {}
     return Verdict(
@@ -83,4 +106,5 @@ def _verdict(
         replayed=bool(replayed),
         gate_state=gate.get("state", "none"),
         collateral=bool(gate.get("collateral", False)),
+        reason=reason or "",
     )

@@ -13,17 +13,23 @@ from simulators.demo.board import Board
 from simulators.demo.children import Child, ChildError
 from simulators.demo.observer import Observer
 from simulators.demo.options import SEED, DemoOptions
-from simulators.demo.records import last_sequence, read_verdicts
+from simulators.demo.process_faults import ProcessFaults
+from simulators.demo.records import last_sequence, read_gate_events, read_verdicts
+from simulators.demo.relay import Relay
 from simulators.demo.setup import HOST, fill_camera_folder, prepare_recipe, write_config
-from simulators.plc.record import read_plc_record
+from simulators.evidence import Evidence, Observed
+from simulators.fault_kinds import NetworkDelay
+from simulators.plc.record import PlcRecord, read_plc_record
 from simulators.plc.tables import U32
-from simulators.reconcile import Evidence, Observed, reconcile
+from simulators.reconcile import reconcile
 from simulators.truth import read_truth
 
 READY_S = 90.0
 LINKED_S = 20.0
-QUIET_S = 8.0
+QUIET_S = 4.0
 SETTLE_S = 0.5
+RECOVERED_S = 10.0
+WATCHDOG_MS = 500
 
 
 class Session:
@@ -47,8 +53,19 @@ class Session:
             "broker", ["simulators.broker", "--port", str(ports["mqtt"])], log=logs / "broker.log", take=self._take
         )
         self._bridge = Child("bridge", ["bridge", "run", "--config", str(config)], log=logs / "bridge.log")
+        self._relay = Relay(host=HOST, port=ports["mqtt"]) if options.expects(NetworkDelay) else None
         self._conveyor = Child("conveyor", self._conveyor_arguments(good), log=logs / "conveyor.log", take=self._take)
         self._plc = Child("PLC", self._plc_arguments(), log=logs / "plc.log", take=self._take)
+        self._plc_told = PlcRecord()
+        self._faults = ProcessFaults(
+            broker=self._broker,
+            bridge=self._bridge,
+            plc=self._plc,
+            relay=self._relay,
+            database=self._database,
+            picture_bytes=max(picture.path.stat().st_size for picture in options.pictures),
+            bridge_ready=self._bridge_ready,
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run the line from its first part to its last; `stop` ends the laying early. Raises ChildError."""
@@ -65,6 +82,7 @@ class Session:
                 await asyncio.wait({ended, finished}, timeout=60.0, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 raise ended.result()
+            await self._recovered()
             await self._quiet()
         finally:
             for waiting in (ended, stopped, finished):
@@ -74,12 +92,15 @@ class Session:
     async def stop(self) -> list[str]:
         """Stop everything, whoever listens last; gives what did not end as it should."""
         problems = []
+        await self._faults.stop()
         for child, within_s in ((self._plc, 6.0), (self._conveyor, 4.0), (self._bridge, 12.0)):
             if child.running and (code := await child.stop(within_s=within_s)) != 0:
                 problems.append(f"{child.name} ended with code {code}")
             await child.stop(within_s=within_s)
         if self._observer is not None:
             self._observer.stop()
+        if self._relay is not None:
+            await self._relay.stop()
         await self._broker.stop()
         return problems
 
@@ -87,9 +108,12 @@ class Session:
         """Reconcile what the run left behind; raises TruthError, PlcRecordError or RecordsError."""
         evidence = Evidence(
             truth=read_truth(self._truth_file),
-            plc=read_plc_record(self._plc_file),
+            plc=read_plc_record(self._plc_file).follows(self._plc_told),
             records=tuple(read_verdicts(self._database, since_utc_ns=self._began_utc_ns)),
             observed=self._observer.observed() if self._observer is not None else Observed(),
+            gate_events=tuple(read_gate_events(self._database, since_utc_ns=self._began_utc_ns)),
+            faults=self._faults.times,
+            outages=self._faults.outages,
         )
         report = reconcile(evidence, ports=self._ports)
         report["problems"] = [*report["problems"], *problems]
@@ -110,6 +134,8 @@ class Session:
         await self._broker.start()
         await self._bridge.start()
         await self._broker.seen("ready", within_s=10)
+        if self._relay is not None:
+            await self._relay.start()
         await self._conveyor.start()
         await self._conveyor.seen("ready", within_s=15)
         await self._plc.start()
@@ -152,18 +178,36 @@ class Session:
                 waiting.cancel()
         return waits[done.pop()].failure()
 
+    async def _recovered(self) -> None:
+        """Wait for the end of all faults, and a while for a bridge that is ready again, its journal drained."""
+        if not self._faults.times:
+            return
+        await self._faults.over()
+        deadline_s = time.monotonic() + RECOVERED_S
+        while time.monotonic() < deadline_s:
+            if (await _get(self._ports["http"], "/readyz"))[0] == 200:
+                return
+            await asyncio.sleep(0.1)
+
     async def _quiet(self) -> None:
         """Wait until every part told has been seen on every output, or nothing has been for a while."""
-        deadline_s = time.monotonic() + QUIET_S
-        while time.monotonic() < deadline_s:
+        lacking, news_s = -1, time.monotonic()
+        while time.monotonic() < news_s + QUIET_S:
             heard = self._observer.sequences if self._observer is not None else set()
-            if self.board.told <= (heard & self.board.by_modbus & self.board.by_opcua):
+            seen = (len(self.board.told - each) for each in (heard, self.board.by_modbus, self.board.by_opcua))
+            before, lacking = lacking, sum(seen)
+            if not lacking:
                 break
+            news_s = news_s if lacking == before else time.monotonic()
             await asyncio.sleep(0.05)
         # The last counters and reject confirmations are on their way for a poll or two more.
         await asyncio.sleep(SETTLE_S)
 
     def _take(self, child: str, event: dict[str, Any]) -> None:
+        if event["event"] == "fault":
+            self._faults.begin(event)
+        elif child == self._plc.name:
+            self._plc_told.note_told(event)
         if (line := self.board.take(child, event)) is not None:
             self._say(line)
 
@@ -179,7 +223,8 @@ class Session:
         last = last_sequence(self._database)
         arguments = {
             "--port": ports["field"],
-            "--mqtt-port": ports["mqtt"],
+            "--mqtt-port": ports["mqtt"] if self._relay is None else self._relay.listens_on,
+            "--watchdog-ms": WATCHDOG_MS,
             "--trigger": "mqtt" if options.trigger == "mqtt" else "none",
             "--images": options.images,
             "--parts": options.parts or 0,

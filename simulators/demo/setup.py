@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from simulators.demo.options import DemoOptions, OptionsError
+from simulators.fault_kinds import ClockWrong
 from simulators.line.geometry import Geometry
 
 DEFAULT_PORTS = {"mqtt": 1883, "modbus": 5020, "opcua": 4840, "field": 5021, "http": 9464}
@@ -88,6 +89,7 @@ counts_per_mm = {geometry.counts_per_mm}
 [mqtt]
 host = "{HOST}"
 port = {ports["mqtt"]}
+trigger_clock = "{"source" if options.expects(ClockWrong) else "arrival"}"
 
 [opcua]
 endpoint = "opc.tcp://{HOST}:{ports["opcua"]}/linegate/"

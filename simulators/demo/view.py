@@ -19,6 +19,7 @@ from simulators.reconcile import percentiles
 COLOURS = {"PASS": "green", "FAIL": "red", "UNCERTAIN": "yellow", "ERROR": "magenta", "LATE": "magenta"}
 BEHIND_MM = 160.0
 AHEAD_MM = 320.0
+SHOWN = 3
 
 
 def draw(board: Board, *, now_ns: int, width: int) -> RenderableType:
@@ -100,6 +101,12 @@ def _notes(board: Board) -> list[Text]:
     return [Text(f"! {note}", style="yellow") for note in board.notes]
 
 
+def _in_short(parts: list[Mapping[str, Any]]) -> str:
+    """Count the parts of one class, name the first, and say why of the first of them; the report has them all."""
+    first = ", ".join(str(part["part_id"]) for part in parts[:SHOWN]) + (", ..." if len(parts) > SHOWN else "")
+    return f"{len(parts)}: {first}; {parts[0]['part_id']}: {parts[0]['cause']}"
+
+
 def report_table(report: Mapping[str, Any]) -> Table:
     """Show the reconciliation as a table."""
     table = Table(title="What happened and what was said", show_header=False)
@@ -119,6 +126,10 @@ def report_table(report: Mapping[str, Any]) -> Table:
     ):
         figures = report[key]
         table.add_row(name, f"p50 {figures['p50']}, p99 {figures['p99']}, max {figures['max']} {unit}")
+    for name, parts in groupby(
+        sorted(report.get("exceptions", ()), key=lambda one: str(one["class"])), key=itemgetter("class")
+    ):
+        table.add_row(str(name), _in_short(list(parts)))
     done = (
         Text("yes, every part accounted for", style="bold green")
         if report["reconciled"]

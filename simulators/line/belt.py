@@ -74,6 +74,10 @@ class Belt:
         """Give the count that the encoder shows at a position: what a touch probe latches there."""
         return (self.first_count + math.floor(position_mm * self.counts_per_mm + 1e-6)) % U32
 
+    def reset_count(self, now_ns: int) -> None:
+        """Have the encoder show 0 now and count on from there; what it has latched before stays latched."""
+        self.first_count = (self.first_count - self.count_at(now_ns)) % U32
+
     def when_at(self, position_mm: float) -> int | None:
         """Give the moment at which the belt reaches a position by the present plan; None when it never does."""
         for stretch in self._plan:

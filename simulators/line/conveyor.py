@@ -13,7 +13,18 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 
-from simulators.faults import BeltStop, DuplicateTrigger, FaultSchedule, MissingTrigger, SpeedRamp
+from simulators.fault_kinds import (
+    BeltStop,
+    Burst,
+    CameraLost,
+    ClockWrong,
+    DuplicateTrigger,
+    EncoderReset,
+    Fault,
+    MissingTrigger,
+    SpeedRamp,
+)
+from simulators.faults import FaultSchedule
 from simulators.line.belt import NS, U32, Belt
 from simulators.line.camera import Picture, ReplayCamera
 from simulators.line.field_io import EDGE_SLOTS, Edge, FieldState
@@ -21,7 +32,7 @@ from simulators.line.gate import RejectGate
 from simulators.line.geometry import Geometry
 from simulators.truth import Outcome, PartTruth
 
-EventKind = Literal["at_eye", "at_gate", "binned", "passed", "swept", "in_bin", "belt"]
+EventKind = Literal["at_eye", "at_gate", "binned", "passed", "swept", "in_bin", "belt", "fault"]
 BIN_WAY_MM = 60.0
 BIN_PULSE_NS = 50_000_000
 LEAD_IN_MM = 300.0
@@ -53,18 +64,26 @@ class Laying:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineEvent:
-    """Something that happened at an exact moment. `copies` says how often the trigger is told, 0 = lost."""
+    """Something that happened at an exact moment. `copies` says how often the trigger is told, 0 = lost.
+
+    A `fault` is told as it begins; one that befalls a process is for the process's owner to carry out.
+    """
 
     kind: EventKind
     at_ns: int
     part: Riding | None = None
     copies: int = 1
     text: str = ""
+    fault: Fault | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class Riding:
-    """A part on the belt. `front_mm` is the belt's position as its front edge meets the beam; `at` the moments since."""
+    """A part on the belt. `front_mm` is the belt's position as its front edge meets the beam; `at` the moments since.
+
+    `count` is latched at the beam. `clock_off_ns` is how far the stamp of its trigger is off, None while the clock is
+    right; `pictured` whether the camera gave its picture.
+    """
 
     number: int
     sequence: int
@@ -73,6 +92,8 @@ class Riding:
     front_mm: float
     count: int
     copies: int = 1
+    pictured: bool = True
+    clock_off_ns: int | None = None
     at: dict[Mark, int] = field(default_factory=dict)
 
 
@@ -100,7 +121,10 @@ class Conveyor:
         self._faults = faults or FaultSchedule()
         self._random = random.Random(laying.seed)
         self._start_ns: int | None = None
-        self._start_mm = 0.0
+        self._last_mm = 0.0
+        self._close: tuple[int, float] = (0, 0.0)
+        self._camera_lost_until_ns = self._clock_wrong_until_ns = now_ns
+        self._clock_off_ns = 0
         self._laid = 0
         self._last_laying = laying.parts
         self._marks: list[tuple[float, int, Mark]] = []
@@ -123,7 +147,8 @@ class Conveyor:
 
     def start(self, now_ns: int) -> None:
         """Begin to lay parts: the first meets the beam after a lead-in of belt."""
-        self._start_ns, self._start_mm = now_ns, self.belt.position_at(now_ns) + LEAD_IN_MM
+        self._start_ns = now_ns
+        self._last_mm = self.belt.position_at(now_ns) + LEAD_IN_MM - self._laying.spacing_mm
         self._lay()
 
     def stop_laying(self) -> None:
@@ -182,7 +207,9 @@ class Conveyor:
             part.at[mark] = now_ns
             self._pass_mark(part, mark, now_ns, events)
 
-    def _befall(self, fault: object, now_ns: int, events: list[LineEvent]) -> None:
+    def _befall(self, fault: Fault, now_ns: int, events: list[LineEvent]) -> None:
+        if fault.victim != "part":
+            events.append(LineEvent(kind="fault", at_ns=now_ns, fault=fault))
         if isinstance(fault, BeltStop):
             self.belt.stop(now_ns, duration_s=fault.duration_s, ramp_s=fault.ramp_s)
             events.append(LineEvent(kind="belt", at_ns=now_ns, text=f"stops for {fault.duration_s:g} s"))
@@ -192,6 +219,15 @@ class Conveyor:
             self.belt.ramp(now_ns, to_mm_s=fault.to_mm_s, duration_s=fault.duration_s)
             text = f"goes to {fault.to_mm_s:g} mm/s in {fault.duration_s:g} s"
             events.append(LineEvent(kind="belt", at_ns=now_ns, text=text))
+        elif isinstance(fault, EncoderReset):
+            self.belt.reset_count(now_ns)
+        elif isinstance(fault, Burst):
+            self._close = (fault.parts, fault.spacing_mm)
+        elif isinstance(fault, CameraLost):
+            self._camera_lost_until_ns = now_ns + round(fault.duration_s * NS)
+        elif isinstance(fault, ClockWrong):
+            self._clock_wrong_until_ns = now_ns + round(fault.duration_s * NS)
+            self._clock_off_ns = round(fault.offset_s * NS)
 
     def _pass_mark(self, part: Riding, mark: Mark, now_ns: int, events: list[LineEvent]) -> None:
         if mark is Mark.BEAM:
@@ -214,13 +250,16 @@ class Conveyor:
     def _meet_beam(self, part: Riding, now_ns: int, events: list[LineEvent]) -> None:
         self._blocking.add(part.number)
         self._edge_number += 1
-        self._edges.append(Edge(sequence=part.sequence, count=part.count))
         for fault in self._faults.due_at(part.number + 1, self._elapsed_s(now_ns)):
             if isinstance(fault, MissingTrigger):
                 part.copies = 0
             elif isinstance(fault, DuplicateTrigger):
                 part.copies = 2
             self._befall(fault, now_ns, events)
+        part.count = self.belt.count_for(part.front_mm)
+        part.pictured = now_ns >= self._camera_lost_until_ns
+        part.clock_off_ns = self._clock_off_ns if now_ns < self._clock_wrong_until_ns else None
+        self._edges.append(Edge(sequence=part.sequence, count=part.count))
         events.append(LineEvent(kind="at_eye", at_ns=now_ns, part=part, copies=part.copies))
         if self._last_laying is None or self._laid < self._last_laying:
             self._lay()
@@ -232,7 +271,10 @@ class Conveyor:
             return
         self._laid += 1
         jitter = self._random.uniform(-laying.jitter_mm, laying.jitter_mm) / 2 if laying.jitter_mm else 0.0
-        front_mm = self._start_mm + number * laying.spacing_mm + jitter
+        close_parts, close_mm = self._close
+        self._close = (max(0, close_parts - 1), close_mm)
+        self._last_mm += close_mm if close_parts else laying.spacing_mm
+        front_mm = self._last_mm + jitter
         sequence = (laying.first_sequence + number) % U32
         length, distance = geometry.part_length_mm, geometry.gate_distance_mm
         self.riding[number] = Riding(

@@ -1,4 +1,8 @@
-"""The field's I/O as a Modbus TCP server: values are made when they are asked for, coils act when they are written."""
+"""The field's I/O as a Modbus TCP server: values are made when they are asked for, coils act when they are written.
+
+Like an I/O module's own, its watchdog looks after the client that last wrote the coil: once that one is gone, or has
+asked for nothing for a while, `unguarded` is called, until the next write.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,12 @@ import errno
 import logging
 import socket
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
+from pymodbus.server.requesthandler import ServerRequestHandler
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from simulators.line.field_io import DISCRETE_INPUTS, INPUT_REGISTERS, FieldState, encode_discrete, encode_inputs
@@ -23,20 +29,100 @@ class PortBusyError(Exception):
     """The port can't be bound; the text names it."""
 
 
-class FieldServer:
-    """Serve `read()` as inputs and give coil 0 to `write_gate`; both are called on the server's loop."""
+class Watchdog:
+    """Tells once when the writer of the coil is gone: its connection closed, or silent for `limit_ms` (0: off)."""
 
-    def __init__(self, *, read: Callable[[], FieldState], write_gate: Callable[[bool], None]) -> None:
+    def __init__(self, *, limit_ms: float, unguarded: Callable[[str], None]) -> None:
+        self._limit_s, self._unguarded = limit_ms / 1e3, unguarded
+        self._writer: object | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard_s = 0.0
+
+    def wrote(self, client: object) -> None:
+        """Note who has written the coil: the one to be watched."""
+        self._writer = client
+        self.heard(client)
+
+    def heard(self, client: object) -> None:
+        """Note a request."""
+        if client is not self._writer or not self._limit_s:
+            return
+        loop = asyncio.get_running_loop()
+        self._heard_s = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(self._limit_s, self._look)
+
+    def closed(self, client: object) -> None:
+        """Note the end of a connection."""
+        if client is self._writer and self._limit_s:
+            self._bite("its connection closed")
+
+    def _look(self) -> None:
+        """Look whether the writer was heard since the timer was set: one timer, however often it asks."""
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        left_s = self._heard_s + self._limit_s - loop.time()
+        if left_s > 0:
+            self._timer = loop.call_later(left_s, self._look)
+        elif self._writer is not None:
+            self._bite(f"it asked for nothing for {self._limit_s * 1e3:.0f} ms")
+
+    def _bite(self, why: str) -> None:
+        self._writer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._unguarded(why)
+
+
+_CLIENT: ContextVar[object] = ContextVar("client")
+
+
+class _Connection(ServerRequestHandler):
+    """One client, known to the watchdog."""
+
+    def __init__(self, server: _WatchedServer) -> None:
+        super().__init__(server, server.trace_packet, server.trace_pdu, server.trace_connect)  # type: ignore[no-untyped-call]
+        self._watchdog = server.watchdog
+
+    async def handle_request(self) -> None:
+        """Answer a request, in a task of its own, with its client known to what it calls."""
+        _CLIENT.set(self)
+        self._watchdog.heard(self)
+        await super().handle_request()  # type: ignore[no-untyped-call]
+
+    def callback_disconnected(self, exc: Exception | None) -> None:
+        """Take the end of the connection."""
+        super().callback_disconnected(exc)
+        self._watchdog.closed(self)
+
+
+class _WatchedServer(ModbusTcpServer):
+    watchdog: Watchdog
+
+    def callback_new_connection(self) -> _Connection:
+        """Make what serves one client."""
+        return _Connection(self)
+
+
+class FieldServer:
+    """Serve `read()` as inputs and give coil 0 to `write_gate`; all callbacks are called on the server's loop."""
+
+    def __init__(
+        self, *, read: Callable[[], FieldState], write_gate: Callable[[bool], None], watchdog: Watchdog | None = None
+    ) -> None:
         self._read, self._write_gate = read, write_gate
+        self._watchdog = watchdog or Watchdog(limit_ms=0.0, unguarded=lambda _why: None)
         self._gate = False
-        self._server: ModbusTcpServer | None = None
+        self._server: _WatchedServer | None = None
         logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 
     async def start(self, host: str, port: int, *, patience_s: float = 3.0) -> int:
         """Listen, trying for `patience_s` while the port is in use; gives the port (0 asks for a free one)."""
         deadline = asyncio.get_running_loop().time() + patience_s
         while True:
-            self._server = ModbusTcpServer(self._device(), address=(host, port))
+            self._server = _WatchedServer(self._device(), address=(host, port))
+            self._server.watchdog = self._watchdog
             if await self._server.listen():
                 break
             if asyncio.get_running_loop().time() > deadline:
@@ -70,6 +156,7 @@ class FieldServer:
             if function_code not in (WRITE_COIL, WRITE_COILS) or address != 0 or len(values) != 1:
                 return ExcCodes.ILLEGAL_ADDRESS
             self._gate = bool(values[0])
+            self._watchdog.wrote(_CLIENT.get())
             self._write_gate(self._gate)
         elif function_code == READ_INPUTS:
             registers[:INPUT_REGISTERS] = encode_inputs(self._read())

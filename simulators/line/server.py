@@ -13,6 +13,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from simulators.faults import FaultFileError, FaultSchedule, read_faults
@@ -20,7 +21,7 @@ from simulators.line.camera import PictureFolderError, ReplayCamera, find_pictur
 from simulators.line.conveyor import Conveyor, Laying, LineEvent
 from simulators.line.field_io import FieldState
 from simulators.line.geometry import add_geometry_options, geometry_from
-from simulators.line.modbus import FieldServer, PortBusyError
+from simulators.line.modbus import FieldServer, PortBusyError, Watchdog
 from simulators.line.triggers import IMAGE_FORMS, TriggerPublisher, encode_trigger, encoded, read_picture
 from simulators.process import die_with_parent, read_lines, run_first, say, settle_memory, stop_signals
 from simulators.truth import LineTruth, write_truth
@@ -36,6 +37,8 @@ class Driver:
     def __init__(self, conveyor: Conveyor, publisher: TriggerPublisher | None, options: argparse.Namespace) -> None:
         self._conveyor, self._publisher, self._options = conveyor, publisher, options
         self._gate_on = False
+        self._unguarded_ns: int | None = None
+        self._unguarded: list[tuple[int, int]] = []
         self._wake = asyncio.Event()
         self._next_ns: int | None = None
         self._utc_offset_ns = time.time_ns() - time.monotonic_ns()
@@ -48,9 +51,20 @@ class Driver:
     def write_gate(self, on: bool) -> None:
         """Take the gate's command at this moment."""
         changed, self._gate_on = on != self._gate_on, on
+        if (since_ns := self._unguarded_ns) is not None:
+            self._unguarded_ns = None
+            self._unguarded.append((since_ns, time.monotonic_ns()))
+            say("guarded")
         now_ns = self._advance()
         if changed:
             say("gate", on=on, at_ns=now_ns)
+
+    def unguarded(self, why: str) -> None:
+        """Put the gate into its position for rejects until somebody writes the coil again: nobody guards the parts."""
+        self._unguarded_ns = time.monotonic_ns()
+        self._advance()
+        if not self._conveyor.finished:
+            say("unguarded", text=why)
 
     def start(self) -> None:
         """Begin to lay parts."""
@@ -95,17 +109,25 @@ class Driver:
             parts=tuple(self._conveyor.truths),
             gate_fully_open=tuple(gate.fully_open),
             gate_sweeps=tuple(gate.sweeps_until(now_ns)),
+            unguarded=tuple(self._unguarded_until(now_ns)),
             utc_offset_ns=self._utc_offset_ns,
         )
 
+    def _unguarded_until(self, now_ns: int) -> list[tuple[int, int]]:
+        return [*self._unguarded, *([] if self._unguarded_ns is None else [(self._unguarded_ns, now_ns)])]
+
     def _advance(self) -> int:
         now_ns = time.monotonic_ns()
-        events, self._next_ns = self._conveyor.update(now_ns, gate_on=self._gate_on)
+        reject = self._gate_on or self._unguarded_ns is not None
+        events, self._next_ns = self._conveyor.update(now_ns, gate_on=reject)
         for event in events:
             self._tell(event)
         return now_ns
 
     def _tell(self, event: LineEvent) -> None:
+        if event.fault is not None:
+            say("fault", at_ns=event.at_ns, kind=event.fault.kind, **asdict(event.fault))
+            return
         if event.part is None:
             say(event.kind, at_ns=event.at_ns, text=event.text)
             return
@@ -127,10 +149,10 @@ class Driver:
         message = encode_trigger(
             sequence=part.sequence,
             part_id=part.part_id,
-            utc_ns=event.at_ns + self._utc_offset_ns,
-            count=part.count,
+            utc_ns=event.at_ns + self._utc_offset_ns + (part.clock_off_ns or 0),
+            count=part.count if part.clock_off_ns is None else None,
             length_mm=self._options.part_length,
-            picture=part.picture,
+            picture=part.picture if part.pictured else None,
             form=self._options.image_form,
         )
         for _ in range(event.copies):
@@ -179,7 +201,8 @@ async def serve(options: argparse.Namespace) -> int:
 
 async def _run(options: argparse.Namespace, driver: Driver, publisher: TriggerPublisher | None) -> int:
     stop = asyncio.Event()
-    server = FieldServer(read=driver.read, write_gate=driver.write_gate)
+    watchdog = Watchdog(limit_ms=options.watchdog_ms, unguarded=driver.unguarded)
+    server = FieldServer(read=driver.read, write_gate=driver.write_gate, watchdog=watchdog)
     port = await server.start(options.host, options.port)
     if (warning := run_first()) is not None:
         logging.getLogger(__name__).warning("conveyor: %s", warning)
@@ -227,6 +250,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--first-sequence", type=int, default=1)
     options.add_argument("--first-count", type=int, default=0, help="encoder count at the start")
     options.add_argument("--faults", type=Path, help="TOML file of faults")
+    options.add_argument(
+        "--watchdog-ms",
+        type=float,
+        default=0.0,
+        help="put the gate into its position for rejects once the writer of its coil asks for nothing for so long [0: off]",
+    )
     options.add_argument("--truth", type=Path, help="JSON file for what really happened, written at the end")
     options.add_argument("--wait", action="store_true", help="lay parts after a line `start` on stdin; its end stops")
     options.add_argument("--parent", type=int, help="process id to die with")

@@ -41,12 +41,21 @@ def stamp(utc_ns: int) -> str:
 
 
 def encode_trigger(
-    *, sequence: int, part_id: str, utc_ns: int, count: int, length_mm: float, picture: Picture, form: ImageForm
+    *,
+    sequence: int,
+    part_id: str,
+    utc_ns: int,
+    count: int | None,
+    length_mm: float,
+    picture: Picture | None,
+    form: ImageForm,
 ) -> TriggerMessage:
-    """Make the trigger of one part."""
-    facts: dict[str, Any] = {
-        "part_id": part_id, "sequence": sequence, "ts": stamp(utc_ns), "encoder": count, "length_mm": length_mm,
-    }  # fmt: skip
+    """Make the trigger of one part, without what its source has not got."""
+    facts: dict[str, Any] = {"part_id": part_id, "sequence": sequence, "ts": stamp(utc_ns), "length_mm": length_mm}
+    if count is not None:
+        facts["encoder"] = count
+    if picture is None:
+        return TriggerMessage(payload=json.dumps(facts).encode())
     if form == "raw":
         user = {key: str(value) for key, value in facts.items()}
         return TriggerMessage(payload=read_picture(picture.path), content_type=picture.media_type, user=user)

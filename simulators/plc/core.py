@@ -2,8 +2,10 @@
 
 It follows every part from the photo-eye by the latched encoder count and fires the reject gate by counts: from the
 bridge's order where one stands, by its own measure where a part that is due has no LET_PASS of its own (positive
-release). Counts are u32 and compared as `INT32(now - open_count) >= 0`, the gate's lead being taken off at the present
-speed. A scan acts when the moment it should have hit is nearer than the next scan, so the error lies around zero.
+release). A part that it finds under way at its first scan has none, for an earlier run of its own has left nothing;
+one whose count was reset with the encoder is rejected where the belt must have carried it. Counts are u32 and compared
+as `INT32(now - open_count) >= 0`, the gate's lead being taken off at the present speed. A scan acts when the moment it
+should have hit is nearer than the next scan, so the error lies around zero.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ By = Literal["order", "release", "let_pass"]
 HEARTBEAT_LIMIT_NS = 2_000_000_000
 RESULT_LIFE_NS = 10_000_000_000
 PLAUSIBLE_MM = 60.0
+TOP_MM_S = 4500.0
+BACK_MM = 100.0
+SAMPLE_SLACK_NS = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +79,8 @@ class Tracked:
     """One part between beam and gate: the counts between which the gate must be open for it, u32.
 
     `exact` counts are the bridge's. A `tight` order has no guard left towards a neighbour: it is never fired early.
+    A `lost` part's place is reckoned, because the encoder was reset: whatever the bridge says, it is rejected. One that
+    was `overdue` when it was first seen says nothing of how exactly this PLC fires.
     """
 
     sequence: int
@@ -85,6 +92,8 @@ class Tracked:
     missed: bool = False
     exact: bool = False
     tight: bool = False
+    lost: bool = False
+    overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,10 +131,13 @@ class Plc:
         self._fired = 0
         self._heartbeat: int | None = None
         self._beat_ns: int | None = None
+        self._sampled: tuple[int, int, float] | None = None
+        self._shift = 0
 
     def scan(self, now_ns: int, inputs: ScanInputs) -> ScanOutputs:
         """Run one cycle whose outputs switch at `now_ns`."""
         moment = self._moment(now_ns, inputs)
+        self._note_count(inputs)
         self._watch(now_ns, inputs.heartbeat)
         met = self._follow(inputs.field, moment)
         self._adopt(now_ns, inputs.results)
@@ -145,6 +157,25 @@ class Plc:
             slack_ms=self._scan_ms / 2,
         )
 
+    def _note_count(self, inputs: ScanInputs) -> None:
+        """Compare the encoder with the last scan: after a step that no belt can make, all places are reckoned anew."""
+        sampled_ns, count, speed_mm_s = inputs.sampled_ns, inputs.field.encoder_count, inputs.field.speed_mm_s
+        before, self._sampled = self._sampled, (sampled_ns, count, speed_mm_s)
+        if before is None:
+            return
+        passed_ns, per_mm = sampled_ns - before[0], self._geometry.counts_per_mm
+        step = int32(count - before[1])
+        if -BACK_MM * per_mm <= step <= TOP_MM_S * (passed_ns + SAMPLE_SLACK_NS) / 1e9 * per_mm:
+            return
+        gone = round((before[2] + speed_mm_s) / 2 * passed_ns / 1e9 * per_mm)
+        self._shift = int32(before[1] + gone - count)
+        for part in self._parts:
+            part.front_count = (part.front_count - self._shift) % U32
+            part.open_count = (part.open_count - self._shift) % U32
+            part.close_count = (part.close_count - self._shift) % U32
+            if part.stage in ("waiting", "ordered"):
+                part.stage, part.let_pass, part.exact, part.lost = "waiting", False, False, True
+
     def _watch(self, now_ns: int, heartbeat: int | None) -> None:
         if heartbeat is not None and heartbeat != self._heartbeat:
             self._heartbeat, self._beat_ns = heartbeat, now_ns
@@ -158,18 +189,30 @@ class Plc:
         if self._edges_seen is not None:
             new = min(new, (field.edge_number - self._edges_seen) % U16)
         self._edges_seen = field.edge_number
-        geometry = self._geometry
         met = field.edges[len(field.edges) - new :]
         for edge in met:
-            part = Tracked(
-                sequence=edge.sequence,
-                front_count=edge.count,
-                open_count=self._at(edge.count, geometry.window_from_mm),
-                close_count=self._at(edge.count, geometry.window_to_mm),
-            )
-            if moment.to_go(part.open_count) > 0 and all(p.sequence != part.sequence for p in self._parts):
-                self._parts.append(part)
+            # One that was latched just before a reset of the encoder is told with the count of before.
+            under_way = self._under_way(edge.count, moment)
+            front = edge.count if under_way else (edge.count - self._shift) % U32
+            if (under_way or self._under_way(front, moment)) and all(p.sequence != edge.sequence for p in self._parts):
+                self._parts.append(
+                    Tracked(
+                        sequence=edge.sequence,
+                        front_count=front,
+                        open_count=self._at(front, self._geometry.window_from_mm),
+                        close_count=self._at(front, self._geometry.window_to_mm),
+                        lost=not under_way,
+                        overdue=moment.reached(
+                            self._at(front, self._geometry.window_from_mm), self._geometry.open_lead_ms
+                        ),
+                    )
+                )
         return met
+
+    def _under_way(self, front_count: int, moment: Moment) -> bool:
+        """Whether a part that met the beam at a count is between beam and the end of its window."""
+        gone_mm = -moment.to_go(front_count) / self._geometry.counts_per_mm
+        return -PLAUSIBLE_MM <= gone_mm < self._geometry.window_to_mm
 
     def _at(self, front_count: int, way_mm: float) -> int:
         return (front_count + round(way_mm * self._geometry.counts_per_mm)) % U32
@@ -180,7 +223,7 @@ class Plc:
         while self._results and now_ns - next(iter(self._results.values()))[0] > RESULT_LIFE_NS:
             self._results.popitem(last=False)
         for part in self._parts:
-            if part.stage != "waiting" or part.sequence not in self._results:
+            if part.stage != "waiting" or part.lost or part.sequence not in self._results:
                 continue
             _, result = self._results.pop(part.sequence)
             part.let_pass = result.disposition == LET_PASS
@@ -214,6 +257,8 @@ class Plc:
             by: By = "order" if part.stage == "ordered" else "release"
             if by == "order":
                 reason = "REJECT"
+            elif part.lost:
+                reason = "the encoder was reset"
             elif part.missed:
                 reason = "the bridge's order was missed"
             else:
@@ -245,7 +290,7 @@ class Plc:
 
     def _firing(self, part: Tracked, moment: Moment, speed_mm_s: float) -> Firing:
         error_ms = None
-        if moment.per_ms > 0:
+        if moment.per_ms > 0 and not part.overdue:
             error_ms = self._geometry.open_lead_ms - moment.to_go(self._opening(part, moment)) / moment.per_ms
         return Firing(sequence=part.sequence, at_ns=moment.now_ns, error_ms=error_ms, speed_mm_s=speed_mm_s)
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from simulators.line.field_io import FieldState
@@ -111,7 +111,7 @@ class ScanCycle:
         for firing in outputs.firings:
             say("fired", sequence=firing.sequence, error_ms=firing.error_ms, mm_s=firing.speed_mm_s, at_ns=firing.at_ns)
         for decision in outputs.decisions:
-            say("decision", sequence=decision.sequence, reject=decision.reject, by=decision.by, reason=decision.reason)
+            say("decision", **asdict(decision))
 
 
 class BridgeCycle:

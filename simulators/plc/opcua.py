@@ -13,6 +13,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from asyncua import ua
@@ -29,14 +30,21 @@ log = logging.getLogger(__name__)
 CODES = {"NONE": 0, "LET_PASS": 1, "REJECT": 2}
 
 
-class ResultWatch:
-    """One session with the bridge: subscribes, reads, and fetches what it missed."""
+@dataclass(slots=True)
+class Progress:
+    """How far results have been read, over all sessions; None before the first."""
 
-    def __init__(self, client: Client, station: str, handshake: TriggerHandshake) -> None:
+    written: int | None = None
+    sequence: int | None = None
+
+
+class ResultWatch:
+    """One session with the bridge: subscribes, reads, and fetches what it missed, in an earlier session too."""
+
+    def __init__(self, client: Client, station: str, handshake: TriggerHandshake, progress: Progress) -> None:
         self._client, self._station, self._handshake = client, station, handshake
         self._changed = asyncio.Event()
-        self._last_written: int | None = None
-        self._last_sequence: int | None = None
+        self._progress = progress
 
     def datachange_notification(self, _node: Node, _value: Any, _data: Any) -> None:
         """Take a notification from asyncua."""
@@ -74,17 +82,18 @@ class ResultWatch:
         """Tell of a new result, and of those between it and the last one."""
         result = dict(zip(RESULT_VARIABLES, values, strict=True))
         written, sequence = result["Written"], result["Sequence"]
+        last = self._progress
         if not written or sequence is None or not result["Verdict"]:
-            self._last_written = 0 if self._last_written is None else self._last_written
+            last.written = 0 if last.written is None else last.written
             return
-        if written == self._last_written:
+        if written == last.written:
             return
-        if self._last_written is not None and self._last_sequence is not None:
-            skipped = (written - self._last_written) % U32 - 1
-            between = (sequence - self._last_sequence) % U32 - 1
+        if last.written is not None and last.sequence is not None:
+            skipped = (written - last.written) % U32 - 1
+            between = (sequence - last.sequence) % U32 - 1
             for step in range(1, min(between, 1000) + 1) if 0 < skipped <= 1000 else ():
-                await self._fetch((self._last_sequence + step) % U32)
-        self._last_written, self._last_sequence = written, sequence
+                await self._fetch((last.sequence + step) % U32)
+        last.written, last.sequence = written, sequence
         say(
             "opcua_result", sequence=sequence, verdict=int(result["Verdict"]), disposition=int(result["Disposition"]),
             at_ns=time.monotonic_ns(), by="read",
@@ -97,6 +106,8 @@ class ResultWatch:
         except BadNoData:
             return
         document = json.loads(text)
+        if document.get("replayed"):
+            return  # nothing of a part on the belt
         say(
             "opcua_result", sequence=sequence, verdict=int(document["code"]),
             disposition=CODES.get(document["disposition"], 0), at_ns=time.monotonic_ns(), by="get_result",
@@ -128,6 +139,7 @@ class Reader:
     def __init__(self, *, endpoint: str, station: str) -> None:
         self._endpoint, self._station = endpoint, station
         self._handshake = TriggerHandshake()
+        self._progress = Progress()
         self._watch: ResultWatch | None = None
 
     def command(self, line: str) -> None:
@@ -149,17 +161,28 @@ class Reader:
                 if lost:
                     log.warning("PLC: the bridge's OPC UA server at %s is back", self._endpoint)
                 lost = False
-                self._watch = ResultWatch(client, self._station, self._handshake)
+                self._watch = ResultWatch(client, self._station, self._handshake, self._progress)
                 await self._watch.run(stop)
             except (UaError, OSError, TimeoutError, ValueError) as exc:
                 if not lost:
                     log.warning("PLC: OPC UA at %s does not answer: %s", self._endpoint, exc or type(exc).__name__)
+                lost = True
+            except asyncio.CancelledError:
+                # asyncua cancels what waits for an answer when its connection goes: that ends a session, not this task.
+                if _ending():
+                    raise
                 lost = True
             finally:
                 self._watch = None
                 await _hang_up(client)
             if not stop.is_set():
                 await asyncio.sleep(0.5)
+
+
+def _ending() -> bool:
+    """Whether somebody has cancelled the present task itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _hang_up(client: Client) -> None:
@@ -169,6 +192,9 @@ async def _hang_up(client: Client) -> None:
             await client.disconnect()
     except (UaError, OSError, TimeoutError) as exc:
         log.debug("closing the session: %s", exc)
+    except asyncio.CancelledError:
+        if _ending():
+            raise
 
 
 def parser() -> argparse.ArgumentParser:

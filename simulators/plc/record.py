@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,33 @@ class PlcRecord:
     def note_opcua(self, event: Mapping[str, Any]) -> None:
         """Note a result that the OPC UA client told of."""
         self.opcua.setdefault(event["sequence"], dict(event))
+
+    def note_told(self, event: Mapping[str, Any]) -> None:
+        """Note what a PLC told of on its way: all that one leaves which is killed."""
+        facts = {key: value for key, value in event.items() if key != "event"}
+        if event["event"] == "modbus_result":
+            self.modbus.setdefault(event["sequence"], {**facts, "read_ns": event["at_ns"]})
+        elif event["event"] == "opcua_result":
+            self.note_opcua(event)
+        elif event["event"] == "decision":
+            self.decisions[event["sequence"]] = facts
+        elif event["event"] == "fired":
+            self.firings.append({**facts, "speed_mm_s": event["mm_s"]})
+        elif event["event"] == "stop_request":
+            self.stop_requested = self.stop_requested or event["on"]
+
+    def follows(self, earlier: PlcRecord) -> PlcRecord:
+        """Give the record with what an earlier run of the PLC read, decided and fired."""
+        last_ns = min((firing["at_ns"] for firing in self.firings), default=None)
+        before = [f for f in earlier.firings if last_ns is None or f["at_ns"] < last_ns]
+        return replace(
+            self,
+            modbus={**self.modbus, **earlier.modbus},
+            opcua={**self.opcua, **earlier.opcua},
+            decisions={**earlier.decisions, **self.decisions},
+            firings=[*before, *self.firings],
+            stop_requested=self.stop_requested or earlier.stop_requested,
+        )
 
     def note_live(self, live: LiveBlock, *, overrun: int) -> None:
         """Note the bridge's counters and its request to stop."""

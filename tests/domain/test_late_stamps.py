@@ -74,3 +74,39 @@ def test_180_mm_of_pitch_are_free_of_collateral_by_the_defaults(mode: Literal["p
             assert outcome.order.state != "missed"
             ordered += outcome.order.state == "ordered"
     assert ordered > 10
+
+
+@pytest.mark.parametrize("stall_ms", [130, 300, 900, 3000])
+@pytest.mark.parametrize("missing", [1, 3])
+def test_a_sample_that_waited_while_the_bridge_stood_still_makes_no_speed_and_no_reset(
+    stall_ms: int, missing: int
+) -> None:
+    belt = Belt(BeltSettings(speed_source="encoder"))
+    for at_ms in range(0, 1001, 20):
+        belt.encoder_sample(12 * at_ms, at_ms * MS)
+    woken_ms = 1000 + stall_ms
+    # The writer waits for its answer: one sample was under way, the next come when that one was taken.
+    assert belt.encoder_sample(12 * 1020, woken_ms * MS) is not BeltEvent.RESET
+    for at_ms in range(woken_ms + 20 * missing, woken_ms + 400, 20):
+        assert belt.encoder_sample(12 * at_ms, at_ms * MS) is BeltEvent.TAKEN
+        assert belt.speed_mm_s(at_ms * MS) == pytest.approx(1200, rel=0.1)
+        assert belt.position_mm(at_ms * MS) == pytest.approx(1.2 * at_ms, abs=1.0)
+
+
+def test_a_belt_that_stood_during_a_silence_has_stood() -> None:
+    belt = Belt(BeltSettings(speed_source="encoder"))
+    for at_ms in range(0, 1001, 20):
+        belt.encoder_sample(12 * at_ms, at_ms * MS)
+    for at_ms in range(1600, 2000, 20):
+        belt.encoder_sample(12 * 1050 + 12 * (at_ms - 1600), at_ms * MS)
+        assert (belt.position_mm(at_ms * MS) or 0) == pytest.approx(1.2 * 1050 + 1.2 * (at_ms - 1600), abs=1.0)
+    assert belt.speed_mm_s(1990 * MS) == pytest.approx(1200, rel=0.05)
+
+
+def test_a_reset_right_after_a_silence_is_one() -> None:
+    for count in (0, 12 * 1020 + 200_000):
+        belt = Belt(BeltSettings(speed_source="encoder"))
+        for at_ms in range(0, 1001, 20):
+            belt.encoder_sample(12 * at_ms, at_ms * MS)
+        belt.encoder_sample(12 * 1020, 1500 * MS)
+        assert belt.encoder_sample(count, 1520 * MS) is BeltEvent.RESET

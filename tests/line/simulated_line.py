@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bridge.domain.belt import Belt, BeltSettings
+from bridge.domain.belt import Belt, BeltEvent, BeltSettings
 from bridge.domain.gate_plan import GatePlan
 from bridge.domain.gate_settings import GateSettings
 from bridge.domain.verdict import Disposition
@@ -150,8 +150,9 @@ class PlanBridge(SimulatedBridge):
         )
 
     def sample(self, state: FieldState, now_ns: int) -> None:
-        self._belt.encoder_sample(state.encoder_count, now_ns)
-        for revision in self._plan.revise(now_ns):
+        event = self._belt.encoder_sample(state.encoder_count, now_ns)
+        revisions = self._plan.reset(now_ns) if event is BeltEvent.RESET else []
+        for revision in [*revisions, *self._plan.revise(now_ns)]:
             if revision.missed:
                 self.missed.add(revision.key[1])
             if revision.collateral:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +44,65 @@ def test_every_fault_of_the_shipped_file_reconciles(tmp_path: Path) -> None:
     assert report["triggers"] == sum(report["verdicts"].values()) == report["records"]
     assert report["triggers"] < report["parts"] == 120
     assert report["gate"]["wrong"] == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """What a fault must leave in the report: an alarm or none, and classes of parts one of which must be there."""
+
+    keys: str
+    alarm: str | None = None
+    classes: frozenset[str] = frozenset()
+
+
+FAULTS = {
+    "broker_kill": Mark(keys="down_s = 1.0", classes=frozenset({"late", "no trigger"})),
+    "plc_restart": Mark(keys="down_s = 1.0", alarm="SPEED_STALE", classes=frozenset({"released", "collateral"})),
+    "slow_model": Mark(keys="duration_s = 2.0\nstop_ms = 600\nrun_ms = 100", classes=frozenset({"late", "error"})),
+    "frozen_model": Mark(keys="duration_s = 1.5", alarm="PART_LATE", classes=frozenset({"late"})),
+    "frozen_bridge": Mark(keys="duration_s = 3.0", alarm="PART_LATE", classes=frozenset({"late"})),
+    "disk_full": Mark(keys="duration_s = 2.5", alarm="JOURNAL_DEAD"),
+    "disk_slow": Mark(keys="duration_s = 2.5\nhold_ms = 2000", alarm="JOURNAL_DEAD"),
+    "network_delay": Mark(keys="duration_s = 1.5\ndelay_ms = 600\njitter_ms = 100", classes=frozenset({"late"})),
+}
+
+
+def check_faulty(report: dict[str, Any]) -> None:
+    """Hold a run with faults to what holds for every one: each part in one class, none wrong, every other one named."""
+    assert report["triggers"] == sum(report["verdicts"].values()) == report["records"]
+    assert sum(report["gate"].values()) == report["parts"]
+    assert report["gate"]["wrong"] == 0
+    named = {entry["sequence"]: entry for entry in report["exceptions"]}
+    assert len(named) == len(report["exceptions"])
+    assert all(entry["part_id"] and entry["cause"] for entry in named.values())
+    assert len([e for e in named.values() if e["class"] == "no trigger"]) == report["parts"] - report["triggers"]
+    assert report["verdicts"]["ERROR"] + report["verdicts"]["LATE"] <= len(named)
+    assert not {"wrong", "unjudged"} & {entry["class"] for entry in named.values()}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_of_a_process_leaves_no_part_wrong(tmp_path: Path, kind: str) -> None:
+    mark, faults = FAULTS[kind], tmp_path / "faults.toml"
+    faults.write_text(f'[[fault]]\nkind = "{kind}"\nat_s = 3.0\n{mark.keys}\n')
+    report = run_demo(tmp_path, "--parts", "50", "--faults", str(faults))
+
+    check_faulty(report)
+    during = {entry["class"] for entry in report["exceptions"] if kind in entry.get("during", ())}
+    assert not mark.classes or during & mark.classes
+    assert mark.alarm is None or mark.alarm in report["alarms"]
+    if kind in ("disk_slow", "disk_full", "frozen_bridge"):
+        assert report["stop_requested"]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(180)
+def test_all_the_faults_that_there_are_leave_no_part_wrong(tmp_path: Path) -> None:
+    report = run_demo(tmp_path, "--parts", "520", "--faults", "all")
+
+    check_faulty(report)
+    assert report["gate"]["collateral"] > 0
+    assert {"ENCODER_RESET", "JOURNAL_DEAD", "CLOCK", "COLLATERAL", "ORDER_MISSED"} <= set(report["alarms"])
+    assert {"no trigger", "error", "late", "released"} <= {entry["class"] for entry in report["exceptions"]}
+    assert report["stop_requested"]

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from simulators.faults import BeltStop, DuplicateTrigger, Fault, MissingTrigger, ScheduledFault, SpeedRamp
+from simulators.fault_kinds import BeltStop, Burst, DuplicateTrigger, EncoderReset, Fault, MissingTrigger, SpeedRamp
+from simulators.faults import ScheduledFault
 from simulators.line.geometry import Geometry
 from tests.line.simulated_line import LabelBridge, PlanBridge, Run, SimulatedBridge, run_line
 
@@ -166,3 +167,49 @@ def test_a_pitch_too_small_to_separate_hurts_only_parts_that_the_bridge_names() 
     assert swept > 50
     assert swept_unnamed == {}
     assert rejects_missed == []
+
+
+@pytest.mark.parametrize("bridge_type", [LabelBridge, PlanBridge])
+def test_after_a_reset_of_the_encoder_no_part_is_wrong(bridge_type: type[SimulatedBridge]) -> None:
+    missed = 0
+    for seed in range(60):
+        chance = random.Random(seed)
+        place = chance.randint(3, 12)
+        run = run_line(
+            seed=seed,
+            parts=18,
+            speed_mm_s=chance.uniform(500, 1250),
+            spacing_mm=chance.uniform(182, 400),
+            faults=(ScheduledFault(fault=EncoderReset(), at_part=place),),
+            first_count=chance.randint(50_000, 2**32 - 1),
+            bridge_type=bridge_type,
+        )
+        assert wrong_parts(run) == [], seed
+        lost = {d.sequence for d in run.decisions if d.reason == "the encoder was reset"}
+        assert lost, seed
+        assert {t.outcome for t in run.truths if t.sequence in lost} == {"binned"}
+        after = [d for d in run.decisions if d.sequence > place + 3]
+        assert {d.by for d in after} <= {"order", "let_pass"}
+        missed += len(run.missed)
+
+    assert bridge_type is LabelBridge or missed > 60
+
+
+def test_a_burst_hurts_only_parts_that_the_bridge_names() -> None:
+    hurt: set[tuple[int, int]] = set()
+    for seed in range(20):
+        run = run_line(
+            seed=seed,
+            parts=20,
+            latency_ms=(5.0, 60.0),
+            faults=(ScheduledFault(fault=Burst(parts=8, spacing_mm=130.0), at_part=5),),
+            bridge_type=PlanBridge,
+        )
+        passing = {d.sequence for d in run.decisions if not d.reject}
+        swept = {t.sequence for t in run.truths if t.swept and t.sequence in passing}
+        assert swept == run.collateral
+        assert swept <= set(range(5, 14))
+        assert all(t.open_for_middle for t in run.truths if t.label != "good")
+        hurt |= {(seed, sequence) for sequence in swept}
+
+    assert len(hurt) > 20

@@ -28,6 +28,7 @@ NEEDED = (
     "models/bundles/ball-screw-1.0.0/golden/golden.toml",
     "models/bundles/ball-screw-1.0.0/model.onnx",
     "models/recipes/ball-screw.toml",
+    "simulators/faults/all.toml",
     "simulators/faults/basic.toml",
     "simulators/pictures/ball-screw/CREDITS.md",
     "simulators/pictures/ball-screw/LICENSE",

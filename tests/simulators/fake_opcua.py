@@ -62,12 +62,19 @@ class FakeOpcua:
     async def stop(self) -> None:
         await self._server.stop()
 
-    async def show(self, sequence: int, verdict: int, *, at_once: bool = True) -> None:
+    def drop_sessions(self) -> None:
+        """Close every client's connection, as a server does that has not heard of it for too long."""
+        for transport in list(self._server.bserver.clients):
+            transport.transport.close()
+
+    async def show(self, sequence: int, verdict: int, *, at_once: bool = True, replayed: bool = False) -> None:
         """Write a result; with `at_once` False the tags are overwritten before anybody can see them."""
         self.written += 1
         disposition = 1 if verdict == 1 else 2
         names = {1: "LET_PASS", 2: "REJECT"}
-        self.documents[sequence] = json.dumps({"code": verdict, "disposition": names[disposition]})
+        self.documents[sequence] = json.dumps(
+            {"code": verdict, "disposition": names[disposition], "replayed": replayed}
+        )
         if not at_once:
             return
         values = {"Written": self.written, "Verdict": verdict, "Disposition": disposition, "Sequence": sequence}

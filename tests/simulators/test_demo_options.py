@@ -40,6 +40,7 @@ def test_the_defaults_are_the_contract_s(images: Path) -> None:
         (["--trigger", "profinet"], ["--trigger profinet", "mqtt, modbus, opcua"]),
         (["--model", "nowhere.lgb"], ["--model nowhere.lgb"]),
         (["--faults", "nowhere.toml"], ["--faults nowhere.toml"]),
+        (["--faults", "nothing"], ["--faults nothing", "shipped are all, basic"]),
         (["--report", "nowhere/report.json"], ["--report nowhere/report.json", "does not exist"]),
     ],
 )
@@ -62,6 +63,19 @@ def test_faults_of_mqtt_triggers_need_them(images: Path, tmp_path: Path) -> None
 
     with pytest.raises(OptionsError, match="missing_trigger needs --trigger mqtt"):
         read_options(["--images", str(images), "--faults", str(faults), "--trigger", "modbus"])
+
+
+def test_a_shipped_faults_file_goes_by_its_name_and_a_wrong_clock_needs_its_source(
+    images: Path, tmp_path: Path
+) -> None:
+    options = read_options(["--images", str(images), "--faults", "all"])
+    assert options.faults is not None
+    assert options.faults.is_file()
+    for arguments, clock in ((["--faults", "all"], "source"), (["--faults", "basic"], "arrival"), ([], "arrival")):
+        options = read_options(["--images", str(images), *arguments])
+        with claimed_ports() as ports:
+            document = tomllib.loads(write_config(tmp_path, options, ports).read_text())
+        assert document["mqtt"]["trigger_clock"] == clock
 
 
 def test_the_configuration_carries_the_options(images: Path, tmp_path: Path) -> None:

@@ -19,11 +19,13 @@ class Line:
         self.decisions: list[Decision] = []
         self.gate: dict[int, bool] = {}
         self.results: dict[int, BridgeResult] = {}
+        self.reset_ms: int | None = None
 
     def run(self, from_ms: int, to_ms: int, *, beats: bool = True) -> Line:
         for now_ms in range(from_ms, to_ms, 10):
+            count = 1000 + 10 * now_ms if self.reset_ms is None else 10 * (now_ms - self.reset_ms)
             state = FieldState(
-                encoder_count=1000 + 10 * now_ms, speed_mm_s=SPEED_MM_S, edge_number=len(self.edges), edges=self.edges
+                encoder_count=count, speed_mm_s=SPEED_MM_S, edge_number=len(self.edges), edges=self.edges
             )
             result = self.results.pop(now_ms, None)
             outputs = self.plc.scan(
@@ -109,8 +111,34 @@ def test_a_let_pass_that_comes_after_the_part_was_due_changes_nothing() -> None:
     assert line.gate[690]
 
 
-def test_a_plc_that_starts_late_follows_what_is_still_under_way() -> None:
-    line = Line(edges=(Edge(sequence=4, count=1000), Edge(sequence=5, count=5000)))
+def test_a_plc_that_starts_late_rejects_what_is_still_under_way_and_what_is_at_the_gate_at_once() -> None:
+    passed = Edge(sequence=3, count=1000 - 700)
+    line = Line(edges=(passed, Edge(sequence=4, count=1000), Edge(sequence=5, count=5000)))
     line.run(700, 1500)
 
-    assert [d.sequence for d in line.decisions] == [5]
+    assert [(d.sequence, d.by, d.at_ns // MS) for d in line.decisions] == [(4, "release", 700), (5, "release", 940)]
+    assert line.gate[700]
+
+
+def test_parts_under_way_at_a_reset_of_the_encoder_are_rejected_where_the_belt_must_have_carried_them() -> None:
+    line = Line()
+    line.results[200] = result(LET_PASS)
+    line.run(0, 300)
+    line.reset_ms = 300
+    line.run(300, 1000)
+
+    assert [(d.reject, d.by, d.reason) for d in line.decisions] == [(True, "release", "the encoder was reset")]
+    assert [line.gate[ms] for ms in (530, 550, 700, 730)] == [False, True, True, False]
+
+
+def test_a_part_latched_just_before_a_reset_is_placed_and_one_after_it_passes() -> None:
+    line = Line(edges=())
+    line.run(0, 300)
+    line.reset_ms = 300
+    line.edges = (Edge(sequence=6, count=1000 + 2950),)
+    line.run(300, 600)
+    line.edges = (*line.edges, Edge(sequence=7, count=2950))
+    line.results[700] = result(LET_PASS, sequence=7)
+    line.run(600, 1500)
+
+    assert [(d.sequence, d.reject, d.at_ns // MS) for d in line.decisions] == [(6, True, 840), (7, False, 1140)]

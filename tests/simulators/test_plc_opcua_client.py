@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
 import pytest
 from asyncua import ua
@@ -22,6 +23,7 @@ async def test_every_result_is_read_once_and_the_missed_ones_are_asked_for() -> 
         await server.show(2**32 - 1, 1)
         await client.event("opcua_result", sequence=2**32 - 1, verdict=1, disposition=1, by="read")
         await server.show(0, 2, at_once=False)
+        await server.show(1, 5, at_once=False, replayed=True)
         await server.show(2, 4, at_once=False)
         await server.show(3, 1)
         await client.event("opcua_result", sequence=3, verdict=1, by="read")
@@ -77,3 +79,23 @@ async def test_a_server_that_goes_and_comes_back_is_found_again() -> None:
     assert code == 0
     assert "Traceback" not in said
     assert len(said.splitlines()) == 2
+
+
+async def test_results_of_the_time_without_a_session_are_asked_for() -> None:
+    server = FakeOpcua()
+    endpoint = await server.start(free_ports(1)[0])
+    async with LineProcess("simulators.plc.opcua", "--endpoint", endpoint) as client:
+        await client.event("opcua_up")
+        await server.show(7, 1)
+        await client.event("opcua_result", sequence=7, by="read")
+        client.events.clear()
+        client.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(0.1)
+        server.drop_sessions()
+        await server.show(8, 2)
+        await server.show(9, 1)
+        client.process.send_signal(signal.SIGCONT)
+        await client.event("opcua_up")
+        await client.event("opcua_result", sequence=9, by="read")
+        await client.event("opcua_result", sequence=8, verdict=2, by="get_result")
+    await server.stop()

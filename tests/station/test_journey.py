@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 
 import pytest
@@ -100,6 +101,20 @@ async def test_a_slow_model_makes_late_parts_in_order_and_their_orders_are_still
         assert "PASS" not in {code for _, code in verdicts}
         assert bench.output.outcomes[0].result.order.state == "ordered"
         assert "PART_LATE" in bench.output.raised
+
+
+async def test_a_trigger_that_comes_when_its_part_is_past_the_deadline_says_so() -> None:
+    async with Bench(good, belt=BeltSettings(speed_source="encoder")) as bench:
+        now_ns = bench.clock.now_ns()
+        for ago_ms in range(100, -1, -10):
+            bench.loop.post(
+                EncoderSample(counts=50_000 - 12 * ago_ms, at_ns=now_ns - ago_ms * 1_000_000, origin="mqtt")
+            )
+        bench.send(1, encoder_counts=50_000 - 20_000)
+        assert await bench.verdicts(1) == [(1, "LATE")]
+        result = bench.output.outcomes[0].result
+        assert re.fullmatch(r"its trigger came 1\d{3}\.\d ms after the deadline: .*", result.judgement.reason)
+        assert result.order.state == "missed"
 
 
 async def test_a_standing_belt_gives_time_until_the_wall_clock_limit() -> None:
