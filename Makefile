@@ -45,7 +45,7 @@ lint: setup-dev ## ruff, mypy --strict, import-linter
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: setup-dev ## ratios to the direct script, into benchmarks/results.md
+bench: setup-dev ## ratios to the direct script and the gate's firing error, into benchmarks/results.md
 	@$(BIN)/python -P -m benchmarks.run $(ARGS)
 
 docs: setup-dev ## the README's tables and its picture of the demo, from the code

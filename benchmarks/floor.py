@@ -2,8 +2,9 @@
 
 A paho callback decodes the picture, runs onnxruntime with its defaults and hands the result to the loop that serves
 pymodbus and asyncua. No recipe, deadline, gate, record, reconnection or check: what a good engineer writes in an
-afternoon. It takes the same bundle and pictures as the bridge. It stands in input registers 2-3 (sequence) and 4
-(verdict), and in nodes `floor.Result.*`, whose SourceTimestamp is the moment of the verdict.
+afternoon. It takes the same bundle and pictures as the bridge, in the message or as JSON with a path below `--images`.
+It stands in input registers 2-3 (sequence) and 4 (verdict), and in nodes `floor.Result.*`, whose SourceTimestamp is the
+moment of the verdict. For each number N on stdin it prints what each step took on average over the last N parts.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Judge:
             options.intra_op_num_threads = threads
         self._session = ort.InferenceSession(bundle / "model.onnx", options, providers=["CPUExecutionProvider"])
         self._spent: list[tuple[float, float, float]] = []
+        self.totals: list[float] = []
 
     def __call__(self, data: bytes) -> NDArray[np.float32]:
         """Give the scores of one picture, in the order of the labels."""
@@ -78,10 +80,10 @@ class Judge:
         return scores
 
     def means_ms(self, last: int) -> dict[str, float]:
-        """Give what each step took on average over the `last` pictures."""
-        recent = self._spent[-last:]
-        totals = [sum(column) / max(len(recent), 1) * 1e3 for column in zip(*recent, strict=True)]
-        return dict(zip(("decode", "preprocess", "inference"), totals, strict=False))
+        """Give what each step took on average over the `last` pictures, and the whole from message to verdict."""
+        recent = [(*steps, total) for steps, total in zip(self._spent[-last:], self.totals[-last:], strict=True)]
+        means = [sum(column) / max(len(recent), 1) * 1e3 for column in zip(*recent, strict=True)]
+        return dict(zip(("decode", "preprocess", "inference", "total"), means, strict=False))
 
     def _prepare(self, image: Any) -> NDArray[Any]:
         spec = self._input
@@ -134,7 +136,8 @@ class Outputs:
         for name, node in self._nodes.items():
             value = values[name]
             kind = {str: ua.VariantType.String, float: ua.VariantType.Double, int: ua.VariantType.Int64}[type(value)]
-            await node.write_value(ua.DataValue(ua.Variant(value, kind), SourceTimestamp=decided))
+            now = ua.DateTime.now(UTC)
+            await node.write_value(ua.DataValue(ua.Variant(value, kind), SourceTimestamp=decided, ServerTimestamp=now))
 
 
 def result_of(judge: Judge, data: bytes, *, sequence: int, part_id: str) -> dict[str, Any]:
@@ -150,15 +153,25 @@ def result_of(judge: Judge, data: bytes, *, sequence: int, part_id: str) -> dict
     return dict(zip(TAGS, (*values, sequence, sequence), strict=True))
 
 
+def read_trigger(message: MQTTMessage, images: Path) -> tuple[int, str, bytes]:
+    """Give sequence, part id and picture of a raw trigger, or of a JSON one that names a file below `images`."""
+    if message.payload.startswith(b"{"):
+        trigger = json.loads(message.payload)
+        return trigger["sequence"], trigger["part_id"], (images / trigger["image"]["path"]).read_bytes()
+    fields = dict(message.properties.UserProperty)  # type: ignore[union-attr]
+    return int(fields["sequence"]), fields["part_id"], bytes(message.payload)
+
+
 async def serve(options: argparse.Namespace) -> None:
-    """Serve until stdin closes, then print what each step took on average over as many parts as stdin says."""
+    """Serve until stdin closes."""
     judge, outputs, loop = Judge(options.bundle, threads=options.threads), Outputs(), asyncio.get_running_loop()
     await outputs.start(modbus_port=options.modbus_port, opcua_port=options.opcua_port)
 
     def on_message(client: Client, _userdata: object, message: MQTTMessage) -> None:
-        fields = dict(message.properties.UserProperty)  # type: ignore[union-attr]
-        sequence = int(fields["sequence"])
-        values = result_of(judge, bytes(message.payload), sequence=sequence, part_id=fields["part_id"])
+        start = time.perf_counter()
+        sequence, part_id, picture = read_trigger(message, options.images)
+        values = result_of(judge, picture, sequence=sequence, part_id=part_id)
+        judge.totals.append(time.perf_counter() - start)
         asyncio.run_coroutine_threadsafe(outputs.write(values, ua.DateTime.now(UTC).replace(tzinfo=None)), loop)
 
     client = Client(CallbackAPIVersion.VERSION2, client_id=options.name, protocol=MQTTv5)
@@ -166,12 +179,11 @@ async def serve(options: argparse.Namespace) -> None:
     client.on_message = on_message
     client.connect("127.0.0.1", options.broker_port)
     client.loop_start()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    last = await asyncio.to_thread(sys.stdin.read)
+    print("ready", flush=True)
+    while last := await asyncio.to_thread(sys.stdin.readline):
+        print(json.dumps(judge.means_ms(int(last))), flush=True)
     client.disconnect()
     client.loop_stop()
-    sys.stdout.write(json.dumps(judge.means_ms(int(last))) + "\n")
     await outputs.opcua.stop()
     await outputs.modbus.shutdown()  # type: ignore[no-untyped-call]
 
@@ -180,6 +192,7 @@ def main() -> None:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(description="The most direct script from a trigger to registers and tags.")
     parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--images", type=Path, default=Path(), help="folder of the pictures that triggers name")
     parser.add_argument("--name", default="floor", help="first level of its topic")
     parser.add_argument("--broker-port", type=int, required=True)
     parser.add_argument("--modbus-port", type=int, required=True)

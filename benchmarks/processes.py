@@ -11,13 +11,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 _START_S = 60.0
 _STOP_S = 15.0
 _RECIPE = "bench"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+"""Children import the tree that this file lies in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +27,17 @@ class Target:
     """One program under test as its clients see it: topics, ports, and the OPC UA names of its result.
 
     `verdicts` is the topic of its verdicts; `unjudged` the input register where its counts of ERROR and LATE begin (two
-    u32). A program that judges everything or nothing has neither.
+    u32). A program that judges everything or nothing has neither; its `own_timing` gives the mean of each step in ms
+    over so many parts.
     """
 
     name: str
+    pid: int
+    station: str = ""
     topic: str
-    verdicts: str | None = None
+    verdicts: str = ""
     unjudged: int | None = None
+    own_timing: Callable[[int], Mapping[str, float]] | None = None
     broker_port: int
     modbus_port: int
     endpoint: str
@@ -55,68 +61,108 @@ def broker(port: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def floor(
-    bundle: Path, *, name: str, broker_port: int, threads: int, last: int, report: dict[str, float]
-) -> Iterator[Target]:
-    """Run the direct script as `name`; its own timing of the `last` parts is put into `report` when it ends."""
+def floor(bundle: Path, *, name: str, broker_port: int, threads: int, images: Path) -> Iterator[Target]:
+    """Run the direct script as `name`."""
     modbus_port, opcua_port = free_ports(2)
     ports = ["--broker-port", str(broker_port), "--modbus-port", str(modbus_port), "--opcua-port", str(opcua_port)]
-    with _child(
-        ["-m", "benchmarks.floor", "--bundle", str(bundle), *ports, "--threads", str(threads), "--name", name]
-    ) as process:
-        assert process.stdout is not None
-        if process.stdout.readline().strip() != "ready":
+    words = ["--bundle", str(bundle), "--images", str(images), "--threads", str(threads), "--name", name]
+    with _child(["-m", "benchmarks.floor", *words, *ports]) as process:
+        if _line(process) != "ready":
             raise RuntimeError("the direct script did not start: see its message above")
+
+        def own_timing(last: int) -> Mapping[str, float]:
+            assert process.stdin is not None
+            process.stdin.write(f"{last}\n")
+            process.stdin.flush()
+            means: Mapping[str, float] = json.loads(_line(process))
+            return means
+
         yield Target(
             name=name,
+            pid=process.pid,
             topic=f"{name}/trigger",
+            own_timing=own_timing,
             broker_port=broker_port,
             modbus_port=modbus_port,
             endpoint=f"opc.tcp://127.0.0.1:{opcua_port}/floor/",
             namespace="urn:floor",
             result="floor.Result",
         )
-        output, _ = process.communicate(str(last), timeout=_STOP_S)
-        report.update(json.loads(output.strip().splitlines()[-1]))
 
 
 @contextlib.contextmanager
-def bridge(folder: Path, *, broker_port: int, bundle: Path | None) -> Iterator[Target]:
-    """Run the bridge on a configuration of its own in `folder`, with the shipped recipe or a bare one for `bundle`."""
+def bridge(
+    folder: Path,
+    *,
+    broker_port: int,
+    bundle: Path | None,
+    images: Path | None = None,
+    stations: int = 1,
+    threads: int | None = None,
+) -> Iterator[tuple[Target, ...]]:
+    """Run the bridge in `folder`, with the shipped recipe or a bare one for `bundle`; gives a target for each station."""
     modbus_port, opcua_port, http_port = free_ports(3)
-    config = folder / "linegate.toml"
+    names = [f"station{number}" for number in range(1, stations + 1)]
+    config, log = folder / "linegate.toml", folder / "bridge.log"
     config.write_text(
         f"[mqtt]\nport = {broker_port}\n[modbus]\nport = {modbus_port}\n[http]\nport = {http_port}\n"
         f'[opcua]\nendpoint = "opc.tcp://127.0.0.1:{opcua_port}/linegate/"\nanonymous = true\n'
-        + (
-            f'[models]\nrequire_signature = false\n[[stations]]\nname = "station1"\nrecipe = "{_RECIPE}"\n'
-            if bundle
-            else '[[stations]]\nname = "station1"\n'
-        ),
+        + _models(bundle, threads)
+        + "".join(_station(name, bundle, images) for name in names),
         encoding="utf-8",
     )
     if bundle:
         recipe = folder / "recipes" / f"{_RECIPE}.toml"
         recipe.parent.mkdir()
         recipe.write_text(f'name = "{_RECIPE}"\nnumber = 1\nbundle = "{bundle.absolute()}"\n', encoding="utf-8")
-    log = folder / "bridge.log"
     with _child(["-m", "bridge", "run", "--config", str(config)], log=log) as process:
         try:
             _until(lambda: _ready(http_port), process, "the bridge")
         except RuntimeError as exc:
             words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
             raise RuntimeError(f"{exc}: {' | '.join(words)}") from exc
-        yield Target(
-            name="bridge",
-            topic="linegate/line1/station1/trigger",
-            verdicts="linegate/line1/station1/verdict",
-            unjudged=24,
-            broker_port=broker_port,
-            modbus_port=modbus_port,
-            endpoint=f"opc.tcp://127.0.0.1:{opcua_port}/linegate/",
-            namespace="urn:linegate",
-            result="line1.station1.Result",
+        yield tuple(
+            Target(
+                name="bridge",
+                pid=process.pid,
+                station=name,
+                topic=f"linegate/line1/{name}/trigger",
+                verdicts=f"linegate/line1/{name}/verdict",
+                unjudged=24,
+                broker_port=broker_port,
+                modbus_port=modbus_port,
+                endpoint=f"opc.tcp://127.0.0.1:{opcua_port}/linegate/",
+                namespace="urn:linegate",
+                result=f"line1.{name}.Result",
+            )
+            for name in names
         )
+
+
+@contextlib.contextmanager
+def sink(port: int) -> Iterator[None]:
+    """Run a Modbus module with coils."""
+    with _child(["-m", "benchmarks.sink", "--port", str(port)]) as process:
+        _until(lambda: _connects(port), process, "the Modbus module")
+        yield
+
+
+def _models(bundle: Path | None, threads: int | None) -> str:
+    keys = ["require_signature = false"] if bundle else []
+    keys += [f"threads = {threads}"] if threads else []
+    return "\n".join(["[models]", *keys, ""])
+
+
+def _station(name: str, bundle: Path | None, images: Path | None) -> str:
+    keys = [f'name = "{name}"']
+    keys += [f'recipe = "{_RECIPE}"'] if bundle else []
+    keys += [f'image_folder = "{images.absolute()}"'] if images else []
+    return "\n".join(["[[stations]]", *keys, ""])
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
 
 
 @contextlib.contextmanager
@@ -129,7 +175,7 @@ def _child(arguments: list[str], *, log: Path | None = None) -> Iterator[subproc
             stdout=out,
             stderr=None if log is None else subprocess.STDOUT,
             text=True,
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+            env=ENVIRONMENT,
         )
         try:
             yield process
@@ -146,8 +192,7 @@ def _child(arguments: list[str], *, log: Path | None = None) -> Iterator[subproc
                     pipe.close()
 
 
-def _until(ready: object, process: subprocess.Popen[str], what: str) -> None:
-    assert callable(ready)
+def _until(ready: Callable[[], bool], process: subprocess.Popen[str], what: str) -> None:
     end = time.monotonic() + _START_S
     while not ready():
         if process.poll() is not None or time.monotonic() > end:

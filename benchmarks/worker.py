@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from benchmarks.report import quantile
+from benchmarks.figures import quantile
 from bridge.domain.recipe import Recipe
 from bridge.domain.verdict import Inference
 from bridge.inference.model import OnnxModel
