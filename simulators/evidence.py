@@ -51,7 +51,7 @@ class Outages:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Everything that a run left behind."""
+    """Everything that a run left behind; `speed_mm_s` is the belt's usual speed."""
 
     truth: LineTruth
     plc: PlcRecord
@@ -60,6 +60,14 @@ class Evidence:
     gate_events: tuple[GateEvent, ...] = ()
     faults: tuple[FaultTime, ...] = ()
     outages: Outages = field(default_factory=Outages)
+    speed_mm_s: float = 1200.0
+
+    @property
+    def gate_errors_mm(self) -> list[float]:
+        """|moment the command left - due| x speed of each firing, measured by whoever fired: the PLC or the bridge."""
+        told = [d["error_ms"] for d in self.observed.gate if d.get("event") == "fired"]
+        own = [abs(error_ms) / 1e3 * self.speed_mm_s for error_ms in told if error_ms is not None]
+        return own or self.plc.gate_errors_mm
 
     @cached_property
     def lost(self) -> set[int]:

@@ -70,7 +70,7 @@ def reconcile(evidence: Evidence, *, ports: Mapping[str, int]) -> dict[str, Any]
             for sequence, entry in plc.modbus.items()
             if sequence in told
         ),
-        "gate_error_mm": percentiles(plc.gate_errors_mm, digits=3),
+        "gate_error_mm": percentiles(evidence.gate_errors_mm, digits=3),
         "records": len(evidence.records),
         "opcua_results": len(plc.opcua),
         "modbus_results": len(plc.modbus),

@@ -103,6 +103,11 @@ class Board:
         took = "" if total_ms is None else f"{total_ms:.1f} ms"
         return f"part {verdict['part_id']:<10} {name:<9} {verdict['disposition']:<8} {took:>9}  {verdict['reason']}"
 
+    def gate_report(self, report: Mapping[str, Any]) -> None:
+        """Take what the bridge tells of a gate order; it measures the error of those that it fired itself."""
+        if report.get("event") == "fired" and report.get("error_ms") is not None:
+            self.errors_mm.append(abs(report["error_ms"]) * self.speed_mm_s / 1e3)
+
     def alarm(self, alarm: Mapping[str, Any]) -> str | None:
         """Take one alarm document from MQTT; gives it as a line once the line runs: before, everything is starting."""
         if not self.seen:

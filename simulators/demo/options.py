@@ -18,6 +18,7 @@ DEFAULT_IMAGES = Path(__file__).parent.parent / "pictures" / "ball-screw"
 DEFAULT_PARTS = 200
 TOP_SPEED_MM_S = 2500.0
 SEED = 1
+Gate = Literal["plc", "bridge"]
 Trigger = Literal["mqtt", "modbus", "opcua"]
 
 
@@ -33,6 +34,7 @@ class DemoOptions:
     seconds: float | None
     speed_mm_s: float
     spacing_mm: float
+    gate: Gate
     trigger: Trigger
     images: Path
     pictures: tuple[Picture, ...]
@@ -65,8 +67,8 @@ def read_options(arguments: Sequence[str] | None = None) -> DemoOptions:
             f"--spacing {raw.spacing:g}: allowed is more than the part's length, {geometry.part_length_mm:g} mm, "
             "and at most 10000 mm"
         )
-    if raw.gate != "plc":
-        raise OptionsError(f"--gate {raw.gate}: allowed is plc; this release has no gate process of the bridge's own")
+    if raw.gate not in ("plc", "bridge"):
+        raise OptionsError(f"--gate {raw.gate}: allowed are plc and bridge")
     if raw.trigger not in ("mqtt", "modbus", "opcua"):
         raise OptionsError(f"--trigger {raw.trigger}: allowed are mqtt, modbus, opcua")
     pictures = _pictures(raw.images)
@@ -82,6 +84,7 @@ def read_options(arguments: Sequence[str] | None = None) -> DemoOptions:
         seconds=raw.seconds,
         speed_mm_s=raw.speed,
         spacing_mm=raw.spacing,
+        gate=raw.gate,
         trigger=raw.trigger,
         images=raw.images.absolute(),
         pictures=pictures,
@@ -127,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--spacing", type=float, default=180.0, metavar="MM", help="pitch, front edge to front edge [180]"
     )
-    parser.add_argument("--gate", default="plc", metavar="WHO", help="who fires the gate: plc [plc]")
+    parser.add_argument("--gate", default="plc", metavar="WHO", help="who fires the gate: plc or bridge [plc]")
     parser.add_argument("--trigger", default="mqtt", metavar="WAY", help="mqtt, modbus or opcua [mqtt]")
     parser.add_argument(
         "--images",

@@ -93,7 +93,7 @@ class Session:
         """Stop everything, whoever listens last; gives what did not end as it should."""
         problems = []
         await self._faults.stop()
-        for child, within_s in ((self._plc, 6.0), (self._conveyor, 4.0), (self._bridge, 12.0)):
+        for child, within_s in ((self._plc, 6.0), (self._bridge, 12.0), (self._conveyor, 4.0)):
             if child.running and (code := await child.stop(within_s=within_s)) != 0:
                 problems.append(f"{child.name} ended with code {code}")
             await child.stop(within_s=within_s)
@@ -114,6 +114,7 @@ class Session:
             gate_events=tuple(read_gate_events(self._database, since_utc_ns=self._began_utc_ns)),
             faults=self._faults.times,
             outages=self._faults.outages,
+            speed_mm_s=self._options.speed_mm_s,
         )
         report = reconcile(evidence, ports=self._ports)
         report["problems"] = [*report["problems"], *problems]
@@ -143,7 +144,7 @@ class Session:
             host=HOST,
             port=self._ports["mqtt"],
             base="linegate/line1/station1",
-            on_heard={"verdict": self._hear, "alarm": self._alarm},
+            on_heard={"verdict": self._hear, "alarm": self._alarm, "gate": self.board.gate_report},
         )
         try:
             await self._observer.start()
@@ -225,6 +226,7 @@ class Session:
             "--port": ports["field"],
             "--mqtt-port": ports["mqtt"] if self._relay is None else self._relay.listens_on,
             "--watchdog-ms": WATCHDOG_MS,
+            "--rest": "pass" if options.gate == "plc" else "reject",
             "--trigger": "mqtt" if options.trigger == "mqtt" else "none",
             "--images": options.images,
             "--parts": options.parts or 0,
@@ -247,7 +249,8 @@ class Session:
             "--trigger": "none" if options.trigger == "mqtt" else options.trigger,
             "--log": self._plc_file,
         }
-        return ["simulators.plc.run", *(str(word) for pair in arguments.items() for word in pair)]
+        words = ["simulators.plc.run", *(str(word) for pair in arguments.items() for word in pair)]
+        return words if options.gate == "plc" else [*words, "--watch"]
 
 
 async def _wait_for(stop: asyncio.Event, seconds: float | None) -> None:

@@ -118,7 +118,7 @@ open_lead_ms = {geometry.open_lead_ms}
 close_lead_ms = {geometry.close_lead_ms}
 # The simulated PLC acts at the scan nearest to the moment: half of its 10 ms on either side.
 firing_jitter_ms = 5.0
-gate = {{ mode = "plc", port = {ports["field"]} }}
+gate = {{ mode = "{options.gate}", port = {ports["field"]} }}
 """
     path = folder / "linegate.toml"
     path.write_text(text, encoding="utf-8")

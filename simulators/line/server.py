@@ -36,6 +36,7 @@ class Driver:
 
     def __init__(self, conveyor: Conveyor, publisher: TriggerPublisher | None, options: argparse.Namespace) -> None:
         self._conveyor, self._publisher, self._options = conveyor, publisher, options
+        self._rests_in_reject = options.rest == "reject"
         self._gate_on = False
         self._unguarded_ns: int | None = None
         self._unguarded: list[tuple[int, int]] = []
@@ -118,7 +119,7 @@ class Driver:
 
     def _advance(self) -> int:
         now_ns = time.monotonic_ns()
-        reject = self._gate_on or self._unguarded_ns is not None
+        reject = self._gate_on != self._rests_in_reject or self._unguarded_ns is not None
         events, self._next_ns = self._conveyor.update(now_ns, gate_on=reject)
         for event in events:
             self._tell(event)
@@ -250,6 +251,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--first-sequence", type=int, default=1)
     options.add_argument("--first-count", type=int, default=0, help="encoder count at the start")
     options.add_argument("--faults", type=Path, help="TOML file of faults")
+    options.add_argument(
+        "--rest",
+        choices=("pass", "reject"),
+        default="pass",
+        help="position of the gate with its coil off: reject for a bridge that fires it [pass]",
+    )
     options.add_argument(
         "--watchdog-ms",
         type=float,

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from simulators.line.field_io import FieldState
@@ -61,10 +61,12 @@ class ScanCycle:
         scan_ms: float,
         trigger: TriggerBy,
         trigger_opcua: Callable[[int, int], None],
+        fires: bool = True,
     ) -> None:
         self._plc, self._field, self._shared, self._record = plc, field, shared, record
         self._beat, self._trigger, self._trigger_opcua = Beat(scan_ms), trigger, trigger_opcua
         self._gate: bool | None = None
+        self._fires = fires
 
     async def run(self) -> None:
         """Scan for ever; while the field's I/O is away nothing is switched."""
@@ -87,7 +89,10 @@ class ScanCycle:
         shared.results.clear()
         inputs = ScanInputs(sampled_ns=sampled_ns, field=state, results=results, heartbeat=shared.heartbeat)
         outputs = self._plc.scan(time.monotonic_ns(), inputs)
-        if outputs.gate != self._gate:
+        if not self._fires:
+            # The bridge has the gate: what this program would have done with it is nobody's business.
+            outputs = replace(outputs, firings=(), decisions=(), fired=0)
+        elif outputs.gate != self._gate:
             await self._field.write_gate(outputs.gate)
             self._gate = outputs.gate
         shared.fired = outputs.fired
@@ -95,6 +100,8 @@ class ScanCycle:
 
     async def rest(self) -> None:
         """Switch the gate off at the end."""
+        if not self._fires:
+            return
         try:
             await self._field.write_gate(False)
         except LinkDownError as exc:

@@ -94,6 +94,7 @@ async def serve(options: argparse.Namespace) -> int:
         scan_ms=options.scan,
         trigger=options.trigger,
         trigger_opcua=child.trigger,
+        fires=not options.watch,
     )
     talk = BridgeCycle(
         link=bridge, shared=shared, record=record, scan_ms=options.scan, counts_per_mm=options.counts_per_mm
@@ -142,6 +143,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--line", default="line1")
     options.add_argument("--station", default="station1")
     options.add_argument("--trigger", choices=("none", "modbus", "opcua"), default="none", help="who tells the bridge")
+    options.add_argument("--watch", action="store_true", help="leave the gate to the bridge; read, count and confirm")
     options.add_argument("--scan", type=float, default=10.0, help="scan time in ms [10]")
     options.add_argument("--log", type=Path, help="JSON file for what the PLC did, written at the end")
     options.add_argument("--parent", type=int, help="process id to die with; the end of stdin stops the PLC too")

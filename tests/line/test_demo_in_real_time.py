@@ -85,7 +85,7 @@ def test_the_plc_can_trigger_by_handshake(project: Path, trigger: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["--gate", "bridge"], "--gate bridge: allowed is plc"),
+        (["--gate", "both"], "--gate both: allowed are plc and bridge"),
         (["--recipe", "unheard-of"], "--recipe unheard-of"),
         (["--model", "missing.lgb"], "--model missing.lgb"),
     ],

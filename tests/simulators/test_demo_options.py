@@ -36,7 +36,7 @@ def test_the_defaults_are_the_contract_s(images: Path) -> None:
         (["--speed", "0"], ["--speed 0", "10 to"]),
         (["--speed", "nan"], ["--speed nan"]),
         (["--spacing", "100"], ["--spacing 100", "more than the part's length, 100 mm"]),
-        (["--gate", "bridge"], ["--gate bridge", "plc"]),
+        (["--gate", "both"], ["--gate both", "plc", "bridge"]),
         (["--trigger", "profinet"], ["--trigger profinet", "mqtt, modbus, opcua"]),
         (["--model", "nowhere.lgb"], ["--model nowhere.lgb"]),
         (["--faults", "nowhere.toml"], ["--faults nowhere.toml"]),
