@@ -42,9 +42,10 @@ def _die_with(parent: int) -> None:
 def _serve(link: socket.socket, file: int) -> None:
     # imported here, for it takes longer than a bridge may be outlived
     from bridge.errors import BridgeError  # noqa: PLC0415
-    from bridge.inference.exchange import Ping, Pong, Ready, pack, receive, take  # noqa: PLC0415
+    from bridge.inference.exchange import PictureRoom, Ping, Pong, Ready, pack, receive  # noqa: PLC0415
     from bridge.inference.model import OnnxModel  # noqa: PLC0415
 
+    room = PictureRoom(file)
     if (settings := receive(link)) is None:
         return
     try:
@@ -72,7 +73,7 @@ def _serve(link: socket.socket, file: int) -> None:
                     model.keep_warm()
                 answer = Pong()
             else:
-                picture = take(file, request.length)
+                picture = room.take(request.length)
                 answer = model.score(
                     picture,
                     thresholds=request.thresholds,

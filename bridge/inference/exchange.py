@@ -8,6 +8,7 @@ further piece would cost two changes of process.
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
 import socket
@@ -20,6 +21,7 @@ from typing import Any
 from bridge.domain.recipe import Threshold
 
 _LENGTH = struct.Struct(">I")
+_ROOM = 16_777_216  # pages that nothing was written to take no memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,24 +57,54 @@ class Ready:
     usual_s: float
 
 
-def picture_file() -> int:
-    """Make the shared file, in memory where the system has such, and give its descriptor; raises OSError."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("linegate-picture")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+class PictureRoom:
+    """The picture's place in memory that two processes share: one lays it there, the other takes it.
 
+    It has room for most pictures from the start and grows for a larger one. Written as memory, it knows nothing of full
+    disks and limits of files.
+    """
 
-def lay(file: int, picture: bytes) -> None:
-    """Put a picture into the shared file; raises OSError."""
-    rest = memoryview(picture)
-    while rest:
-        rest = rest[os.pwrite(file, rest, len(picture) - len(rest)) :]
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._map: mmap.mmap | None = None
 
+    @classmethod
+    def make(cls) -> PictureRoom:
+        """Make the file, in memory where the system has such; raises OSError."""
+        if hasattr(os, "memfd_create"):
+            file = os.memfd_create("linegate-picture")
+        else:
+            with tempfile.TemporaryFile() as made:
+                file = os.dup(made.fileno())
+        os.ftruncate(file, _ROOM)
+        return cls(file)
 
-def take(file: int, length: int) -> bytes:
-    """Get the picture out of the shared file; raises OSError."""
-    return os.pread(file, length, 0)
+    def fileno(self) -> int:
+        """Give the descriptor to hand to the other process."""
+        return self._file
+
+    def lay(self, picture: bytes) -> None:
+        """Put a picture there; raises OSError."""
+        if os.fstat(self._file).st_size < len(picture):
+            os.ftruncate(self._file, len(picture))
+        self._mapped(len(picture))[: len(picture)] = picture
+
+    def take(self, length: int) -> bytes:
+        """Get the picture out; raises OSError."""
+        return self._mapped(length)[:length]
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._map is not None:
+            self._map.close()
+        os.close(self._file)
+
+    def _mapped(self, length: int) -> mmap.mmap:
+        if self._map is None or len(self._map) < length:
+            if self._map is not None:
+                self._map.close()
+            self._map = mmap.mmap(self._file, 0)
+        return self._map
 
 
 def pack(message: Any) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 from bridge.domain.recipe import Recipe
 from bridge.domain.verdict import Inference
 from bridge.errors import BridgeError, BundleError, InferenceError
-from bridge.inference.exchange import Job, Ping, Ready, Unpacker, lay, pack, picture_file
+from bridge.inference.exchange import Job, PictureRoom, Ping, Ready, Unpacker, pack
 from bridge.inference.settings import OnnxSettings
 
 COMMAND = (sys.executable, "-P", "-m", "bridge.inference.child")
@@ -35,8 +35,8 @@ class Worker(asyncio.Protocol):
     ready: Ready
     usual_s: float
 
-    def __init__(self, process: subprocess.Popen[bytes], file: int) -> None:
-        self._process, self._file = process, file
+    def __init__(self, process: subprocess.Popen[bytes], room: PictureRoom) -> None:
+        self._process, self._room = process, room
         self._unpacker = Unpacker()
         self._answer: asyncio.Future[Any] | None = None
         self._asked: tuple[type, float] = (type(None), 0.0)
@@ -72,8 +72,8 @@ class Worker(asyncio.Protocol):
 
     @classmethod
     async def _started(cls, name: str) -> Worker:
-        ours, process, file = _spawn(name)
-        worker = cls(process, file)
+        ours, process, room = _spawn(name)
+        worker = cls(process, room)
         await asyncio.get_running_loop().create_unix_connection(lambda: worker, sock=ours)
         return worker
 
@@ -85,8 +85,8 @@ class Worker(asyncio.Protocol):
         """
         await self._free()
         try:
-            lay(self._file, picture)
-        except OSError as exc:
+            self._room.lay(picture)
+        except (OSError, ValueError) as exc:
             raise InferenceError(f"the picture can't be handed to the inference worker: {exc}") from exc
         self.jobs += 1
         answer = await self._ask(
@@ -160,7 +160,7 @@ class Worker(asyncio.Protocol):
         """Learn that the process has ended, or that we have closed the socket."""
         self.died = not self.gone.done()
         self._lose("the inference worker died")
-        os.close(self._file)
+        self._room.close()
         self._closed.set_result(None)
 
     # ------------------------------------------------------------------------------------------------------------
@@ -193,25 +193,25 @@ class Worker(asyncio.Protocol):
             self._answer.set_result(InferenceError(self.gone.result()))
 
 
-def _spawn(name: str) -> tuple[socket.socket, subprocess.Popen[bytes], int]:
+def _spawn(name: str) -> tuple[socket.socket, subprocess.Popen[bytes], PictureRoom]:
     """Start the process, which takes a few ms; gives our end of its socket and the shared file. Raises BundleError."""
     with ExitStack() as undo:
         try:
             ours, theirs = socket.socketpair()
             undo.callback(ours.close)
             with theirs:
-                file = picture_file()
-                undo.callback(os.close, file)
-                command = [*COMMAND, str(os.getpid()), str(file), name]
+                room = PictureRoom.make()
+                undo.callback(room.close)
+                command = [*COMMAND, str(os.getpid()), str(room.fileno()), name]
                 with _held_back(_GROUP_SIGNALS):
                     process = subprocess.Popen(
-                        command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, pass_fds=(file,)
+                        command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, pass_fds=(room.fileno(),)
                     )
         except OSError as exc:
             raise BundleError(f"the inference worker can't be started: {exc}") from exc
         undo.pop_all()
     ours.setblocking(False)
-    return ours, process, file
+    return ours, process, room
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
+from contextlib import closing
 
 import pytest
 
-from bridge.inference.exchange import Job, Ping, Pong, Unpacker, lay, pack, picture_file, receive, take
+from bridge.inference.exchange import Job, PictureRoom, Ping, Pong, Unpacker, pack, receive
 from bridge.inference.watched import Patience, Vigil
 
 LOOK_S = 0.1
@@ -112,14 +114,16 @@ def test_an_idle_model_is_run_now_and_then_and_not_while_parts_come() -> None:
     assert set(watch.worker.runs) <= {False}
 
 
-@pytest.mark.parametrize("size", [0, 1, 70_000, 16_000_000])
+@pytest.mark.parametrize("size", [0, 1, 70_000, 16_000_000, 40_000_000])
 def test_a_picture_crosses_by_the_shared_file(size: int) -> None:
-    file = picture_file()
-    with open(file, "rb"):  # noqa: PTH123 - it has no name
-        lay(file, b"\xaa" * 16_000_000)
+    room = PictureRoom.make()
+    other = PictureRoom(os.dup(room.fileno()))
+    with closing(room), closing(other):
+        room.lay(b"\xaa" * 16_000_000)
+        assert other.take(3) == b"\xaa\xaa\xaa"
         picture = bytes(range(256)) * (size // 256) + b"\x01" * (size % 256)
-        lay(file, picture)
-        assert take(file, size) == picture
+        room.lay(picture)
+        assert other.take(size) == picture
 
 
 def test_messages_are_whole_whatever_pieces_they_come_in() -> None:
