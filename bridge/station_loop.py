@@ -90,8 +90,7 @@ class StationLoop:
         self._waiting = Waiting()
         self._unsafe: deque[Arrival] = deque()
         self._show_due = False
-        self.turns = self.entries = 0
-        """Counted on and on while the loop turns and parts can be judged; a watch in another thread looks at them."""
+        self.turns = self.entries = 0  # counted on and on, for a watch in another thread
         self.progress = Progress(clock.now_ns())
         self.shown: StationStatus | None = None
         self._log = structlog.get_logger()
