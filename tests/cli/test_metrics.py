@@ -17,6 +17,8 @@ from tests.cli.test_run import GOOD, PITTED, send_picture
 from tests.ports import free_ports
 from tests.wire.conftest import MosquittoBroker
 
+pytestmark = pytest.mark.soak
+
 LATENCY, SLACK = "linegate_part_latency_seconds", "linegate_deadline_slack_seconds"
 JUDGED_STEPS = ("decode", "preprocess", "inference")
 

@@ -78,6 +78,7 @@ def alarms(publisher: Publisher, state: str) -> list[dict[str, Any]]:
     return [each for each in publisher.heard("alarm") if (each["name"], each["state"]) == ("WORKER_LOST", state)]
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("blow", [signal.SIGSTOP, signal.SIGKILL, signal.SIGSEGV])
 def test_a_lost_worker_costs_the_parts_of_a_moment_and_lets_none_pass(tmp_path: Path, blow: signal.Signals) -> None:
@@ -163,6 +164,7 @@ def test_a_killed_bridge_leaves_no_worker(tmp_path: Path) -> None:
 # ---- a loop that stands still --------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(90)
 def test_a_bridge_whose_loop_stands_still_says_so_and_ends_with_code_1(tmp_path: Path) -> None:
     """Its log goes into a pipe that nobody reads: once that is full, the loop hangs in writing a line."""

@@ -17,7 +17,7 @@ from pymodbus.client import ModbusTcpClient
 from tests.cli.processes import Publisher, eventually
 from tests.compose.containers import Containers, containers
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = [pytest.mark.timeout(90), pytest.mark.soak]
 WRONG_ORDER = ("plc", "conveyor", "bridge", "mosquitto")
 STATION = "ns=2;s=line1.station1"
 

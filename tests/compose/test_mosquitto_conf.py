@@ -20,7 +20,7 @@ from tests.cli.processes import eventually
 from tests.compose.containers import SBIN, localized_mosquitto
 from tests.ports import free_ports
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.soak]
 TOPIC = "linegate/line1/station1/trigger"
 AUTOSAVE_S = 10
 NEVER_LATER_S = 20

@@ -14,7 +14,7 @@ from tests.domain.belt_truth import MS, TruePart, met, swept_mm
 from tests.domain.random_line import Line
 from tests.domain.test_random_belts import slack_mm
 
-BELTS = 2_000
+BELTS = 1_000
 SEED = 20261122
 
 

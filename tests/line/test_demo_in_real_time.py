@@ -75,7 +75,7 @@ def test_every_told_part_is_judged_recorded_and_read_by_both_protocols(project: 
 
 @pytest.mark.realtime
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("trigger", ["modbus", "opcua"])
+@pytest.mark.parametrize("trigger", ["modbus", pytest.param("opcua", marks=pytest.mark.soak)])
 def test_the_plc_can_trigger_by_handshake(project: Path, trigger: str) -> None:
     report, done = report_of(project, trigger, "--parts", "12", "--trigger", trigger)
 

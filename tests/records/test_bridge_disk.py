@@ -17,6 +17,8 @@ from tests.cli.processes import PICTURES, Bridge, Ports, Publisher, eventually, 
 from tests.records.conftest import ForeignServer
 from tests.records.servers import PASSWORD, PostgresServer
 
+pytestmark = pytest.mark.soak
+
 GOOD = sorted((PICTURES / "good").glob("*.jpg"))[0].read_bytes()
 SLOW_BELT = {"belt__speed_mm_s": "120"}
 

@@ -23,6 +23,8 @@ from bridge.records.journal import Journal
 from tests.ports import free_ports
 from tests.records.servers import PASSWORD, PostgresServer, binaries
 
+pytestmark = pytest.mark.soak
+
 Parts = Callable[..., Part]
 Outcomes = Callable[..., Outcome]
 ROOT = Path(__file__).parents[2]

@@ -18,6 +18,8 @@ from bridge.setup_files import write_project
 from tests.cli.processes import PICTURES, Bridge, Ports, Publisher, eventually, running, simulated_broker
 from tests.wire.camera_servers import CameraServer, MjpegCamera, SnapshotCamera
 
+pytestmark = pytest.mark.soak
+
 GOOD = sorted((PICTURES / "good").glob("*.jpg"))[0]
 
 

@@ -15,6 +15,8 @@ import pytest
 from bridge.monitoring.http import HttpServer
 from tests.wire.test_http import World, ask, raw, serve, status, until_it_answers
 
+pytestmark = pytest.mark.soak
+
 MOST = 8
 
 

@@ -16,6 +16,8 @@ import pytest_asyncio
 from tests.outputs.samples import READY, outcome
 from tests.wire.modbus_bench import Bench, RawClient, frame, read
 
+pytestmark = pytest.mark.soak
+
 PATIENCE_S = 0.3
 TCP_REPAIR = 19
 

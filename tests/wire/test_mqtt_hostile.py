@@ -20,6 +20,8 @@ from tests.wire.judging_bench import Bench, judging_bridge
 from tests.wire.test_mqtt_brokers import self_signed
 from tests.wire.test_mqtt_link import ROOT, Foreign, Inbox, eventually, link_to, wait_until
 
+pytestmark = pytest.mark.soak
+
 MIB = 2**20
 
 

@@ -13,6 +13,8 @@ from bridge.domain.rfc3339 import format_utc
 from tests.wire.bad_messages import BRIGHT, DARK, raw
 from tests.wire.judging_bench import Bench, judging_bridge
 
+pytestmark = pytest.mark.soak
+
 
 @pytest.fixture(scope="module", params=["arrival", "source"])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:

@@ -49,7 +49,7 @@ class Bench:
         return reader, writer
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.soak]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
