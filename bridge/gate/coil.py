@@ -47,6 +47,7 @@ class Coil:
         self._framer = FramerSocket(DecodePDU(False))
         self._link: _Link | None = None
         self._transaction = 0
+        self._prepared: dict[bool, bytes] = {}
         self._retry_ns = 0
         self.trouble: str | None = "not connected yet"
 
@@ -68,17 +69,27 @@ class Coil:
             return self._link.since_ns + ANSWER_NS
         return self._link.unanswered[0][1] + ANSWER_NS if self._link.unanswered else self._link.since_ns + 2**62
 
+    def prepare(self) -> None:
+        """Make the next request ready, so that nothing is left to do for it but to send it."""
+        if self._prepared:
+            return
+        self._transaction = self._transaction % 0xFFFF + 1
+        for on in (False, True):
+            request = WriteSingleCoilRequest(
+                dev_id=1, transaction_id=self._transaction, address=self._address.coil, bits=[on]
+            )
+            self._prepared[on] = self._framer.buildFrame(request)
+
     def write(self, *, on: bool, now_ns: int) -> bool:
         """Send the request; gives whether it has left."""
         link = self._link
         if link is None or not link.connected:
             return False
-        self._transaction = self._transaction % 0xFFFF + 1
-        request = WriteSingleCoilRequest(
-            dev_id=1, transaction_id=self._transaction, address=self._address.coil, bits=[on]
-        )
+        self.prepare()
+        frame = self._prepared[on]
+        self._prepared.clear()
         try:
-            link.sock.sendall(self._framer.buildFrame(request))
+            link.sock.sendall(frame)
         except OSError as exc:
             self._lose(exc.strerror or str(exc), now_ns)
             return False

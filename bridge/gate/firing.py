@@ -56,6 +56,7 @@ class Firing:
                 self._wait(min(due_ns - SPIN_NS, self._coil.next_ns(), refresh_ns) - now_ns)
                 self._keep_coil(due_ns)
                 continue
+            self._coil.prepare()
             while time.monotonic_ns() < due_ns:
                 pass
             self._fire(time.monotonic_ns())
@@ -98,10 +99,9 @@ class Firing:
     def _fire(self, now_ns: int) -> None:
         """Carry out what is due by one write, and report it."""
         steps = self._drive.poll(now_ns)
-        left = self._write(time.monotonic_ns())
-        sent_ns = time.monotonic_ns()
+        sent_ns = self._write(now_ns)
         for step in steps:
-            self._report(step, sent_ns if left else None)
+            self._report(step, sent_ns)
 
     def _report(self, step: Step, sent_ns: int | None) -> None:
         command = step.command
@@ -118,13 +118,16 @@ class Firing:
                 self._drive.take(GateCall(kind="withdraw", key=key), command.due_ns)
             self._tell("missed", command.keys, text=f"the gate's output can't be written: {self._coil.trouble}")
 
-    def _write(self, now_ns: int) -> bool:
+    def _write(self, now_ns: int) -> int | None:
+        """Write the coil, and tell of a change; gives the moment at which the request had left, None if it could not."""
         level = self._drive.level
-        left = self._coil.write(on=level, now_ns=now_ns)
-        if left and level != self._shown:
+        if not self._coil.write(on=level, now_ns=now_ns):
+            return None
+        sent_ns = time.monotonic_ns()
+        if level != self._shown:
             self._shown = level
             self._tell("on" if level else "off")
-        return left
+        return sent_ns
 
     def _clear(self) -> None:
         """Leave the coil off, and see the answer if it comes soon."""
