@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Annotated, TextIO, cast
@@ -39,6 +40,7 @@ app.add_typer(gate_app, name="gate")
 app.add_typer(records_app, name="records")
 app.add_typer(simulate_app, name="simulate")
 
+WARNED_S = 3
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
@@ -168,6 +170,17 @@ def gate() -> None:
     """The reject gate that the bridge fires itself."""
 
 
+def _agree(question: str) -> None:
+    """Ask; where nobody can answer, give those who watch the time to stop it."""
+    typer.echo(f"{question} [y/N]: ", nl=False)
+    answer = sys.stdin.readline()
+    if answer and answer.strip().lower() not in ("y", "yes"):
+        raise typer.Abort
+    if not answer:
+        typer.echo(f"nobody to ask: it moves in {WARNED_S} s")
+        time.sleep(WARNED_S)
+
+
 @gate_app.command("test")
 def gate_test(
     config: ConfigFile = DEFAULT_CONFIG,
@@ -184,6 +197,6 @@ def gate_test(
     if chosen.gate.mode != "bridge":
         raise ConfigError(f'{chosen.name}: gate.mode = "plc": the PLC fires this gate; allowed here is "bridge"')
     typer.echo(f"{chosen.name}: the gate will move, coil {chosen.gate.coil} on {chosen.gate.host}:{chosen.gate.port}")
-    if not yes and sys.stdin.isatty():
-        typer.confirm("Is everybody clear of it, and the bridge stopped?", abort=True)
+    if not yes:
+        _agree("Is everybody clear of it, and the bridge stopped?")
     asyncio.run(try_gate(chosen, open_ms=open_ms, say=typer.echo))

@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket
 import struct
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,18 @@ from typing import Any
 import pytest
 
 from bridge.setup_files import write_project
-from tests.cli.processes import Bridge, Ports, Publisher, eventually, linegate, one_line, running, simulated_broker
+from tests.cli.processes import (
+    LINEGATE,
+    Bridge,
+    Ports,
+    Publisher,
+    environment,
+    eventually,
+    linegate,
+    one_line,
+    running,
+    simulated_broker,
+)
 from tests.cli.test_run import GOOD, PITTED, send_picture
 from tests.ports import free_ports
 from tests.wire.remote_io import RemoteIo
@@ -142,3 +154,15 @@ def test_gate_test_says_what_keeps_it_from_firing(tmp_path: Path) -> None:
     assert f"127.0.0.1:{port}: ECONNREFUSED" in done.stderr
     unknown = linegate(tmp_path, "gate", "test", "--station", "other", **settings)
     assert "allowed is one of station1" in one_line(unknown, code=2)
+
+
+def test_gate_test_leaves_the_gate_alone_when_told_so(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    with module(free_ports(1)[0]) as io:
+        command = [*LINEGATE, "gate", "test"]
+        settings = environment(**station(io))
+        done = subprocess.run(
+            command, cwd=tmp_path, env=settings, input="n\n", capture_output=True, text=True, timeout=25, check=False
+        )
+        assert done.returncode == 1
+        assert io.writes == []
