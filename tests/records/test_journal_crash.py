@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.soak
+
 WRITER = """
 import asyncio, json, sys
 from conftest import outcome, part

@@ -29,6 +29,8 @@ from bridge.inputs.cameras.genicam import GenicamStream, genicam_camera
 from bridge.inputs.cameras.stream import StreamCamera
 from tests.wire.genicam_twin import Device, Producer
 
+pytestmark = pytest.mark.soak
+
 PART = Part(
     line="l", station="s", trigger=Trigger(sequence=1, part_id="1", arrived_ns=0, image=None), epoch=1, triggered_ns=0,
     triggered_utc_ns=0, length_mm=100.0, recipe=Recipe(name="r", number=1, revision=1, bundle="b", labels=("x",)),

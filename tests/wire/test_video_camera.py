@@ -25,6 +25,8 @@ from tests.ports import free_ports
 from tests.wire.camera_servers import MjpegCamera, number_of, numbered
 from tests.wire.rtsp_camera import RtspCamera
 
+pytestmark = pytest.mark.soak
+
 PART = Part(
     line="l", station="s", trigger=Trigger(sequence=1, part_id="1", arrived_ns=0, image=None), epoch=1, triggered_ns=0,
     triggered_utc_ns=0, length_mm=100.0, recipe=Recipe(name="r", number=1, revision=1, bundle="b", labels=("x",)),
