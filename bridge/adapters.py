@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from bridge.config import CameraSettings, Config, StationSettings
+from bridge.config import CameraSettings, Config, GateOutput, StationSettings
 from bridge.domain.gate_settings import GateSettings
 from bridge.domain.messages import PictureLost
 from bridge.gate.coil import CoilAddress
@@ -92,13 +92,16 @@ def _own_camera(camera: CameraSettings, limit: int) -> Camera | None:
     return None
 
 
+def coil_of(gate: GateOutput) -> CoilAddress:
+    """Say where a gate's coil is."""
+    return CoilAddress(host=gate.host, port=gate.port, coil=gate.coil)
+
+
 def gate_process(settings: StationSettings, timing: GateSettings, door: Inbox, clock: Clock) -> GateProcess | None:
     """Make the process that fires a station's gate; None where the PLC does."""
     if settings.gate.mode == "plc":
         return None
-    gate = settings.gate
-    address = CoilAddress(host=gate.host, port=gate.port, coil=gate.coil)
-    return GateProcess(timing, address, clock=clock, tell=door.post)
+    return GateProcess(timing, coil_of(settings.gate), clock=clock, tell=door.post)
 
 
 def picture_store(config: Config, journal: Journal, doors: Sequence[Inbox]) -> PictureStore:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from bridge.adapters import camera_of, gate_process, mqtt_link, picture_store, plc_servers
+from bridge.adapters import camera_of, coil_of, gate_process, mqtt_link, picture_store, plc_servers
 from bridge.built import Built, http_server
 from bridge.config import Config, StationSettings
 from bridge.domain.belt import Belt, BeltSettings
@@ -23,7 +23,6 @@ from bridge.domain.messages import Inbound
 from bridge.domain.reception import Reception, ReceptionRules
 from bridge.domain.sequence import SequenceLedger
 from bridge.errors import BundleError, StartError
-from bridge.gate.coil import CoilAddress
 from bridge.gate.trial import fire_once
 from bridge.gate_reports import GateReports
 from bridge.line_report import gate_settings, gate_warnings
@@ -92,9 +91,7 @@ async def check_line(config: Config, recipes: Path) -> Mapping[str, Loaded]:
 
 async def try_gate(station: StationSettings, *, open_ms: float, say: Callable[[str], None]) -> None:
     """Fire a station's gate once; raises OutputError."""
-    gate = station.gate
-    output = CoilAddress(host=gate.host, port=gate.port, coil=gate.coil)
-    await fire_once(gate_settings(station), output, open_ms=open_ms, clock=SystemClock(), say=say)
+    await fire_once(gate_settings(station), coil_of(station.gate), open_ms=open_ms, clock=SystemClock(), say=say)
 
 
 async def run_bridge(config: Config, recipes: Path) -> None:
@@ -216,9 +213,9 @@ async def _build(
     observations = Observations(clock)
     outputs: list[VerdictOutput] = [output, MqttVerdictOutput(link), observations]  # the last one times the others
     condition = Condition(gate_mode=settings.gate.mode)
-    gate = gate_process(settings, gate_settings(settings), door, clock)
-    belt = Belt(BeltSettings(**config.belt.model_dump()))
-    plan = GatePlan(gate_settings(settings), belt)
+    timing, belt = gate_settings(settings), Belt(BeltSettings(**config.belt.model_dump()))
+    gate = gate_process(settings, timing, door, clock)
+    plan = GatePlan(timing, belt)
     ledger = SequenceLedger(journal.recent_triggers(line, settings.name, HISTORY))
     remember(journal.recent_documents(line, settings.name, HISTORY), outputs)
     await _complete_open(journal, settings, line, loaded, outputs)

@@ -55,7 +55,8 @@ class GateReports:
     def revised(self, revisions: Sequence[Revision]) -> None:
         """Tell what a change of the belt has made of published orders."""
         for revision in revisions:
-            self._drive(revision)
+            if self._gate is not None:
+                self._gate.drive(revision.key, revision.order, revision.release)
             if revision.release is not None:
                 continue
             if revision.collateral:
@@ -68,13 +69,6 @@ class GateReports:
                 self._ordered[revision.key] = moved = replace(result, order=revision.order)
                 if revision.missed:
                     self._tell(moved)
-
-    def _drive(self, revision: Revision) -> None:
-        """Tell the gate that the bridge fires itself."""
-        if self._gate is not None and revision.release is not None:
-            self._gate.released(revision.key, revision.release)
-        elif self._gate is not None:
-            self._gate.ordered(revision.key, revision.order)
 
     def news(self, news: GateNews) -> None:
         """Tell what the bridge's own gate process did; orders that it missed come as revisions."""

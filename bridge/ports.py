@@ -148,11 +148,11 @@ class VerdictOutput(Protocol):
 class GateOutput(Protocol):
     """Fires the reject gate where the bridge does that itself. No call blocks or raises."""
 
-    def ordered(self, key: PartKey, order: GateOrder) -> None:
-        """Take a part's order, new or as it has become; a missed one is not to be fired."""
+    def drive(self, key: PartKey, order: GateOrder, release: Release | None) -> None:
+        """Take a part's order, and the release of one that is to pass, new or as they have become.
 
-    def released(self, key: PartKey, release: Release) -> None:
-        """Take the release of a part that is to pass, new or as it has become; a refused one is not to be given."""
+        A missed order is not to be fired, a refused release not to be given; without either there is nothing to do.
+        """
 
 
 class Journal(Protocol):

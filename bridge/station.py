@@ -90,19 +90,13 @@ class Journey:
         result, ordered = self._settle(job, judged, begun_ns)
         outcome = Outcome(result=result, document=encode(verdict_document(result)))
         await self._commit(outcome)
-        self._drive(_key(job.part), ordered)
+        if self._gate is not None:
+            self._gate.drive(_key(job.part), ordered.order, ordered.release)
         for place, output in enumerate(self._outputs):
             if place:
                 await asyncio.sleep(0)  # the thread that the output before handed over to needs the interpreter now
             output.publish(outcome)
         return Arrived(outcome=outcome, frame=judged.frame, swept=ordered.collateral)
-
-    def _drive(self, key: PartKey, ordered: GateOutcome) -> None:
-        """Tell the gate that the bridge fires itself; a PLC reads its orders from the outputs."""
-        if self._gate is not None:
-            self._gate.ordered(key, ordered.order)
-            if ordered.release is not None:
-                self._gate.released(key, ordered.release)
 
     async def _judge(self, job: Job, begun_ns: int) -> Judged:
         """Give one part its verdict by its deadline: the one place where a failure becomes a verdict."""

@@ -163,9 +163,7 @@ class GatePlan:
             if track.state == "undecided":
                 track.lost = reason
             elif track.state == "ordered" and not track.over:
-                track.order = missed(track.order, reason)
-                track.state = "let_go"
-                revisions.append(Revision(key=key, order=track.order))
+                revisions.append(_order_missed(key, track, reason))
             elif track.release is not None and not (track.release.refused or track.seen_through):
                 revisions += _release_revised(key, track, Release(refused=reason))
         return revisions
@@ -176,9 +174,7 @@ class GatePlan:
         for key in keys:
             track = self._tracks.get(key)
             if track is not None and track.state == "ordered" and not track.over:
-                track.order = missed(track.order, reason)
-                track.state = "let_go"
-                revisions.append(Revision(key=key, order=track.order))
+                revisions.append(_order_missed(key, track, reason))
             elif track is not None and track.release is not None and not track.release.refused:
                 revisions += _release_revised(key, track, Release(refused=reason))
         return revisions
@@ -312,6 +308,13 @@ class GatePlan:
             return True
         pending = [one for one in self._tracks.values() if one.state == "ordered" and not one.over]
         return any(body.touches(self._timing.reach(one)) for one in pending)
+
+
+def _order_missed(key: PartKey, track: Track, reason: str) -> Revision:
+    """Give up an order that stood."""
+    track.order = missed(track.order, reason)
+    track.state = "let_go"
+    return Revision(key=key, order=track.order)
 
 
 def _release_revised(key: PartKey, track: Track, release: Release) -> list[Revision]:

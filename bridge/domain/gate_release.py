@@ -11,7 +11,7 @@ from dataclasses import replace
 from bridge.domain.belt import LOST_MM, NS_PER_MS, NS_PER_S, STANDING_MM_S, Belt
 from bridge.domain.gate import Release
 from bridge.domain.gate_settings import GateSettings
-from bridge.domain.gate_timing import PLACE_UNKNOWN, REVISED_NS, SPEED_UNKNOWN
+from bridge.domain.gate_timing import PLACE_UNKNOWN, SPEED_UNKNOWN, moved
 from bridge.domain.gate_track import Track
 
 
@@ -87,6 +87,4 @@ def _too_late(late_mm: float) -> str:
 
 
 def _differ(old: Release, new: Release) -> bool:
-    pairs = ((old.due_ns, new.due_ns), (old.off_ns, new.off_ns))
-    moved = any((a is None) != (b is None) or abs((a or 0) - (b or 0)) >= REVISED_NS for a, b in pairs)
-    return moved or old.refused != new.refused
+    return old.refused != new.refused or moved((old.due_ns, new.due_ns), (old.off_ns, new.off_ns))

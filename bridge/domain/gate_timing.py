@@ -244,5 +244,9 @@ def _frozen(order: GateOrder, *, fired: bool) -> GateOrder:
 def _worth_telling(old: GateOrder, new: GateOrder) -> bool:
     if old.state != new.state:
         return True
-    pairs = ((old.due_ns, new.due_ns), (old.open_ns, new.open_ns), (old.off_ns, new.off_ns))
-    return any((a is None) != (b is None) or abs((a or 0) - (b or 0)) >= REVISED_NS for a, b in pairs)
+    return moved((old.due_ns, new.due_ns), (old.open_ns, new.open_ns), (old.off_ns, new.off_ns))
+
+
+def moved(*moments: tuple[int | None, int | None]) -> bool:
+    """Whether any of these moments, each as it was and as it is, came, went, or moved by enough to be worth telling."""
+    return any((a is None) != (b is None) or abs((a or 0) - (b or 0)) >= REVISED_NS for a, b in moments)

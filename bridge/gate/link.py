@@ -58,6 +58,12 @@ class GateProcess:
         """Start the process and keep one running until `stop`."""
         self._task = asyncio.get_running_loop().create_task(self._keep_running(), name="gate process")
 
+    def drive(self, key: PartKey, order: GateOrder, release: Release | None) -> None:
+        """Give what a part's gate is to do, new or as a change of the belt has made it."""
+        self.ordered(key, order)
+        if release is not None:
+            self.released(key, release)
+
     def ordered(self, key: PartKey, order: GateOrder) -> None:
         """Give a part's order, or what a change of the belt has made of it; a missed one is withdrawn."""
         if order.state == "ordered":
