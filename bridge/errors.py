@@ -46,3 +46,8 @@ class JournalError(BridgeError):
 
 class OutputError(BridgeError):
     """An output can't be written: the text names it and why."""
+
+
+def first_line(exc: Exception) -> str:
+    """Give the first line of what a library says, the error's name where it says nothing."""
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[0]

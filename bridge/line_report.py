@@ -57,7 +57,7 @@ def _describe_station(config: Config, station: StationSettings, loaded: Loaded) 
         "",
         f"station {station.name}: recipe {recipe.reference}, model {loaded.model.reference}",
         f"  camera: {_camera(station.camera)}",
-        f"  after a trigger the verdict must stand within {due_ms - gate.publish_ms - gate.margin_ms:.1f} ms",
+        f"  after a trigger the verdict must stand within {_verdict_ms(gate, speed):.1f} ms",
         f"  the gate is commanded on at {due_ms:.1f} ms, is fully open at {open_ms:.1f} ms, "
         f"and the part's front edge is there at {gate.distance_mm / speed * 1e3:.1f} ms",
         f"  the gate stays open over {window.end_mm - window.start_mm:.0f} mm of belt, "
@@ -68,9 +68,15 @@ def _describe_station(config: Config, station: StationSettings, loaded: Loaded) 
         f"  {_gate(station)}",
         f"  {_policies(recipe)}",
     ]
-    if due_ms - gate.publish_ms - gate.margin_ms <= 0:
+    if _verdict_ms(gate, speed) <= 0:
         lines.append("  NO VERDICT CAN BE IN TIME: the gate is too near for this speed")
     return lines
+
+
+def _verdict_ms(gate: GateSettings, speed_mm_s: float) -> float:
+    """Give how long after a trigger the verdict must stand."""
+    open_ms = window_for(gate, gate.part_length_mm, speed_mm_s).start_mm / speed_mm_s * 1e3
+    return open_ms - gate.open_lead_ms - gate.publish_ms - gate.margin_ms
 
 
 def _gate(station: StationSettings) -> str:
@@ -118,9 +124,7 @@ def _camera_warnings(config: Config, station: StationSettings) -> list[str]:
     if camera.kind in ("inline", "folder"):
         return []
     warnings = []
-    window = window_for(gate, gate.part_length_mm, speed)
-    left_ms = window.start_mm / speed * 1e3 - gate.open_lead_ms - gate.publish_ms - gate.margin_ms
-    left_ms -= gate.camera_offset_mm / speed * 1e3
+    left_ms = _verdict_ms(gate, speed) - gate.camera_offset_mm / speed * 1e3
     if camera.timeout_ms >= left_ms:
         warnings.append(
             f"{station.name}: camera.timeout_ms = {camera.timeout_ms:g} is not below the {left_ms:.1f} ms from the camera "

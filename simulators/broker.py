@@ -53,8 +53,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until stopped; gives the exit code, 1 when the port can't be opened."""
     options = parser().parse_args(arguments)
-    if options.parent is not None:
-        die_with_parent(options.parent)
+    die_with_parent(options.parent)
     try:
         with socket.create_server((options.host, options.port)) as probe:
             port = probe.getsockname()[1]

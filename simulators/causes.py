@@ -85,7 +85,7 @@ def exceptions(evidence: Evidence, classes: Mapping[int, GateClass]) -> list[dic
         record = records.get(part.sequence)
         told: list[tuple[str, str]] = []
         if classes[part.sequence] == "wrong":
-            told.append(("wrong", _what_happened(part)))
+            told.append(("wrong", _what_happened(evidence, part)))
         if classes[part.sequence] == "missed":
             told.append(("missed", missed.get(part.sequence, "")))
         if record is None:
@@ -140,5 +140,13 @@ def _collateral(evidence: Evidence, part: PartTruth) -> str:
     return f"the gate swept it for {beside} too close to it, which the PLC rejected by positive release"
 
 
-def _what_happened(part: PartTruth) -> str:
-    return {"binned": "it was rejected", "swept": "the gate touched it", "passed": "it passed"}[part.outcome]
+def _what_happened(evidence: Evidence, part: PartTruth) -> str:
+    """Say what became of the part, and when by its own passage the gate was away from its rest: how far a moment was off."""
+    stayed_ms = (part.gate_to_ns - part.gate_from_ns) / 1e6
+    away = "; ".join(
+        f"{(start_ns - part.gate_from_ns) / 1e6:.1f} to {(end_ns - part.gate_from_ns) / 1e6:.1f}"
+        for start_ns, end_ns in evidence.truth.gate_sweeps
+        if start_ns < part.gate_to_ns and part.gate_from_ns < end_ns
+    )
+    happened = {"binned": "it was rejected", "swept": "the gate touched it", "passed": "it passed"}[part.outcome]
+    return f"{happened}; at the gate from 0 to {stayed_ms:.1f} ms, the gate away from its rest: {away or 'never'}"

@@ -13,6 +13,8 @@ from simulators.truth import LineTruth, PartTruth
 
 Span = tuple[int, int]
 """From and to, in monotonic ns."""
+IN_FLIGHT_NS = 500_000_000
+"""What was on its way into a process as it was killed may have been confirmed, and is gone all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

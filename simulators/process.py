@@ -19,15 +19,15 @@ PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def die_with_parent(parent: int | None = None) -> None:
-    """Ask Linux to kill this process when its parent ends, however that happens; elsewhere nothing is done.
+def die_with_parent(parent: int | None) -> None:
+    """Ask Linux to kill this process when its parent ends, however that happens; elsewhere, or for None, nothing is done.
 
     `parent` is the parent's process id as the parent itself knows it: one that is gone already ends us at once.
     """
-    if _LIBC is None:
+    if _LIBC is None or parent is None:
         return
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if parent is not None and os.getppid() != parent:
+    if os.getppid() != parent:
         os._exit(1)
 
 

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.errors import CameraError
+from bridge.errors import CameraError, first_line
 from bridge.inference import bmp, jpeg, png
 from bridge.inference.bmp import BmpHeader, read_bmp_header
 from bridge.inference.jpeg import JpegHeader, decode_jpeg, read_jpeg_header
@@ -104,7 +104,7 @@ def _decode(data: bytes, flags: int) -> Pixels:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as exc:
-        raise CameraError(f"unreadable picture: {str(exc).strip().splitlines()[0]}") from exc
+        raise CameraError(f"unreadable picture: {first_line(exc)}") from exc
     if pixels is None:
         raise CameraError("unreadable or truncated picture: it can't be decoded")
     return pixels.astype(np.uint8, copy=False)

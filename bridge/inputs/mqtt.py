@@ -84,7 +84,6 @@ class MqttLink:
         self._holding = False
         self._stopped = False
         self._granted = False
-        self._subscribed = False
         # nothing was shown yet: a broker that never let us in is lost, too
         self._shown: bool | None = None
         self._dead_letters = 0
@@ -96,7 +95,7 @@ class MqttLink:
 
         The round trip counts because some brokers grant a subscription and then deliver nothing on it.
         """
-        return self._subscribed
+        return self._shown is True
 
     @property
     def dead_letters(self) -> int:
@@ -171,7 +170,7 @@ class MqttLink:
 
     def _show_link(self, *, up: bool, reason: str = "") -> None:
         if up != self._shown:
-            self._subscribed = self._shown = up
+            self._shown = up
             self._inbox.post(LinkChange(link="mqtt", up=up, reason=reason))
 
     # ---- one method for each topic -------------------------------------------------------------------------------

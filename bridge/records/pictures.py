@@ -15,7 +15,7 @@ import structlog
 from bridge.domain.part import Part
 from bridge.domain.recipe import Keep
 from bridge.domain.verdict import VerdictCode
-from bridge.errors import StartError
+from bridge.errors import StartError, first_line
 from bridge.ports import BITMAP, Frame
 from bridge.records.retention import Retention, free_bytes
 from bridge.records.schema import utc_text
@@ -53,7 +53,7 @@ def encode_raw(data: bytes) -> bytes:
             raise ValueError("it can't be decoded")
         done, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     except cv2.error as exc:
-        raise ValueError(str(exc).strip().splitlines()[0]) from exc
+        raise ValueError(first_line(exc)) from exc
     if not done:
         raise ValueError("the encoder refused it")
     return encoded.tobytes()

@@ -12,10 +12,9 @@ from paho.mqtt.client import Client, MQTTMessage, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from simulators.evidence import Observed, Span
+from simulators.evidence import IN_FLIGHT_NS, Observed, Span
 
 TOPICS = ("verdict", "gate", "alarm", "status")
-IN_FLIGHT_NS = 500_000_000
 
 
 class Observer:

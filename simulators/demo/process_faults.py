@@ -12,10 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from simulators.demo.board import FAULT_FRAME
 from simulators.demo.children import Child
 from simulators.demo.processes import frozen, full_disk, model_process
 from simulators.demo.relay import Relay
-from simulators.evidence import FaultTime, Outages
+from simulators.evidence import IN_FLIGHT_NS, FaultTime, Outages
 from simulators.fault_kinds import (
     KINDS,
     BrokerKill,
@@ -31,8 +32,6 @@ from simulators.fault_kinds import (
 )
 
 UP_S = 20.0
-IN_FLIGHT_NS = 500_000_000
-"""What was on its way into a process as it was killed may have been confirmed, and is gone all the same."""
 
 
 class ProcessFaults:
@@ -76,7 +75,7 @@ class ProcessFaults:
     def begin(self, event: Mapping[str, Any]) -> None:
         """Take a fault that the conveyor tells of, and carry it out if it befalls a process."""
         kind = KINDS[event["kind"]]
-        fault: Fault = kind(**{key: value for key, value in event.items() if key not in ("event", "kind", "at_ns")})
+        fault: Fault = kind(**{key: value for key, value in event.items() if key not in FAULT_FRAME})
         at_ns = int(event["at_ns"])
         place = len(self._times)
         self._times.append(FaultTime(kind=fault.kind, span=(at_ns, at_ns + round(lasts_s(fault) * 1e9))))

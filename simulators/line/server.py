@@ -274,8 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code."""
     options = parser().parse_args(arguments)
     options.good = options.good or ["good"]
-    if options.parent is not None:
-        die_with_parent(options.parent)
+    die_with_parent(options.parent)
     if options.spacing - options.jitter <= options.part_length:
         sys.stderr.write(
             f"--spacing {options.spacing:g} less --jitter {options.jitter:g} must be more than the part's length, "

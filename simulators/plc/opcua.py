@@ -12,8 +12,9 @@ import json
 import logging
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from asyncua import ua
@@ -27,6 +28,9 @@ from simulators.plc.tables import NAMESPACE_URI, RESULT_VARIABLES, U32
 from simulators.process import die_with_parent, read_lines, say, stop_signals
 
 log = logging.getLogger(__name__)
+REMEMBERED = 1000
+OUT_OF_ORDER = 16
+"""So far behind a later one a trigger may still come: after a broker's return, for one."""
 CODES = {"NONE": 0, "LET_PASS": 1, "REJECT": 2}
 
 
@@ -36,6 +40,11 @@ class Progress:
 
     written: int | None = None
     sequence: int | None = None
+    read: deque[int] = field(default_factory=lambda: deque(maxlen=4 * OUT_OF_ORDER))
+
+    def note(self, sequence: int) -> None:
+        """Keep in mind that a result was read."""
+        self.read.append(sequence)
 
 
 class ResultWatch:
@@ -90,28 +99,40 @@ class ResultWatch:
             return
         if last.written is not None and last.sequence is not None:
             skipped = (written - last.written) % U32 - 1
-            between = (sequence - last.sequence) % U32 - 1
-            for step in range(1, min(between, 1000) + 1) if 0 < skipped <= 1000 else ():
-                await self._fetch((last.sequence + step) % U32)
+            if 0 < skipped <= REMEMBERED:
+                await self._catch_up(last.sequence, sequence, skipped)
         last.written, last.sequence = written, sequence
+        last.note(sequence)
         say(
             "opcua_result", sequence=sequence, verdict=int(result["Verdict"]), disposition=int(result["Disposition"]),
             at_ns=time.monotonic_ns(), by="read",
         )  # fmt: skip
 
-    async def _fetch(self, sequence: int) -> None:
-        """Ask for a result that went by between two reads; one that never was has no data."""
+    async def _catch_up(self, last: int, sequence: int, skipped: int) -> None:
+        """Ask for results that went by between two reads: those between, and then those after, which came out of order."""
+        between = [(last + step) % U32 for step in range(1, min((sequence - last) % U32, REMEMBERED + 1))]
+        if (sequence - last) % U32 > REMEMBERED:
+            between = []  # it runs backwards
+        after = [(max(sequence, last) + step) % U32 for step in range(1, OUT_OF_ORDER + 1)]
+        for candidate in (*between, *after):
+            if skipped and candidate not in self._progress.read and await self._fetch(candidate):
+                skipped -= 1
+
+    async def _fetch(self, sequence: int) -> bool:
+        """Ask for a result and tell of it; one that never was has no data."""
         try:
             text = await self._object.call_method(self._get_result.nodeid, ua.Variant(sequence, ua.VariantType.UInt32))
         except BadNoData:
-            return
+            return False
         document = json.loads(text)
         if document.get("replayed"):
-            return  # nothing of a part on the belt
+            return False  # nothing of a part on the belt
+        self._progress.note(sequence)
         say(
             "opcua_result", sequence=sequence, verdict=int(document["code"]),
             disposition=CODES.get(document["disposition"], 0), at_ns=time.monotonic_ns(), by="get_result",
         )  # fmt: skip
+        return True
 
     async def _handshake_step(self) -> None:
         if not self._handshake.busy:
@@ -224,8 +245,7 @@ async def _serve(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code."""
     options = parser().parse_args(arguments)
-    if options.parent is not None:
-        die_with_parent(options.parent)
+    die_with_parent(options.parent)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("asyncua").setLevel(logging.CRITICAL)
     return asyncio.run(_serve(options))

@@ -154,8 +154,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit code."""
     options = parser().parse_args(arguments)
-    if options.parent is not None:
-        die_with_parent(options.parent)
+    die_with_parent(options.parent)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if options.trigger == "opcua" and not options.opcua:
         sys.stderr.write("--trigger opcua needs --opcua, the endpoint to trigger at\n")

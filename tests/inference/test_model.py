@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from bridge.domain.part import Part, Trigger
-from bridge.domain.recipe import Recipe, Threshold
+from bridge.domain.part import Part
+from bridge.domain.recipe import Threshold
 from bridge.domain.verdict import Inference
 from bridge.errors import BundleError, CameraError, InferenceError
 from bridge.inference.bundle import find_bundle
@@ -24,24 +23,9 @@ from bridge.inference.settings import OnnxSettings
 from bridge.inference.trust import shipped_hashes
 from bridge.ports import Frame
 from tests.inference.build import COLUMNS, HEIGHT, ROWS, WIDTH, encoded, graph, picture, write_bundle
-
-RECIPE = Recipe(name="probe", number=1, revision=1, bundle="probe", labels=("bright", "dark"), good_labels=("dark",))
-
-
-def _part(**changes: Any) -> Part:
-    trigger = Trigger(sequence=1, part_id="1", arrived_ns=0)
-    recipe = replace(RECIPE, **changes)
-    return Part(
-        line="l", station="s", trigger=trigger, epoch=1, triggered_ns=0, triggered_utc_ns=0, length_mm=1, recipe=recipe
-    )
-
-
-def _frame(data: bytes) -> Frame:
-    return Frame(data=data, media_type="image/jpeg", captured_utc_ns=0)
-
-
-def _settings(folder: Path, **changes: Any) -> OnnxSettings:
-    return OnnxSettings(**({"bundle": folder, "require_signature": False, "keep_warm_s": 0} | changes))
+from tests.inference.probe import frame as _frame
+from tests.inference.probe import part as _part
+from tests.inference.probe import probe_settings as _settings
 
 
 class _Model(OnnxModel):

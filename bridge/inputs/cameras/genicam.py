@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 import cv2
 import numpy as np
 
-from bridge.errors import CameraError, ConfigError
+from bridge.errors import CameraError, ConfigError, first_line
 from bridge.inputs.cameras.frames import Pixels
 from bridge.inputs.cameras.stream import StreamCamera
 
@@ -282,4 +282,4 @@ def _serial(info: Any) -> str:
 
 
 def _first_line(exc: Exception) -> str:
-    return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:200]
+    return first_line(exc)[:200]

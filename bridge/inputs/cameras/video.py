@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import cv2
 import numpy as np
 
-from bridge.errors import CameraError
+from bridge.errors import CameraError, first_line
 from bridge.inputs.cameras.frames import Pixels
 from bridge.inputs.cameras.stream import StreamCamera
 
@@ -72,7 +72,7 @@ class VideoStream:
                 self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
                 done, pixels = self._capture.read()
         except cv2.error as exc:
-            raise CameraError(f"video {self._source}: {str(exc).strip().splitlines()[0]}") from exc
+            raise CameraError(f"video {self._source}: {first_line(exc)}") from exc
         if not done:
             waited_ms = (time.monotonic() - begun_s) * 1e3
             gone = f"no frame for {waited_ms:.0f} ms" if waited_ms > READ_MS * 0.9 else "the stream ended"
