@@ -110,10 +110,10 @@ class ResultWatch:
 
     async def _catch_up(self, last: int, sequence: int, skipped: int) -> None:
         """Ask for results that went by between two reads: those between, and then those after, which came out of order."""
-        between = [(last + step) % U32 for step in range(1, min((sequence - last) % U32, REMEMBERED + 1))]
-        if (sequence - last) % U32 > REMEMBERED:
-            between = []  # it runs backwards
-        after = [(max(sequence, last) + step) % U32 for step in range(1, OUT_OF_ORDER + 1)]
+        forward = (sequence - last) % U32
+        backward = forward > U32 // 2
+        between = () if backward else ((last + step) % U32 for step in range(1, min(forward, REMEMBERED + 1)))
+        after = (((last if backward else sequence) + step) % U32 for step in range(1, OUT_OF_ORDER + 1))
         for candidate in (*between, *after):
             if skipped and candidate not in self._progress.read and await self._fetch(candidate):
                 skipped -= 1

@@ -69,7 +69,7 @@ class FakeOpcua:
 
     async def show(self, sequence: int, verdict: int, *, at_once: bool = True, replayed: bool = False) -> None:
         """Write a result; with `at_once` False the tags are overwritten before anybody can see them."""
-        self.written += 1
+        self.written += not replayed
         disposition = 1 if verdict == 1 else 2
         names = {1: "LET_PASS", 2: "REJECT"}
         self.documents[sequence] = json.dumps(

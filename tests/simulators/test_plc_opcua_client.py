@@ -37,6 +37,26 @@ async def test_every_result_is_read_once_and_the_missed_ones_are_asked_for() -> 
     assert (code, said) == (0, "")
 
 
+async def test_a_result_that_a_later_one_overtook_is_asked_for() -> None:
+    server = FakeOpcua()
+    endpoint = await server.start(free_ports(1)[0])
+    async with LineProcess("simulators.plc.opcua", "--endpoint", endpoint) as client:
+        await client.event("opcua_up")
+        await server.show(9, 1)
+        await client.event("opcua_result", sequence=9, by="read")
+        await server.show(12, 2, at_once=False)
+        await server.show(10, 1)
+        await client.event("opcua_result", sequence=10, by="read")
+        await client.event("opcua_result", sequence=12, verdict=2, by="get_result")
+        await server.show(14, 2, at_once=False)
+        await server.show(13, 1, at_once=False)
+        await server.show(11, 1)
+        await client.event("opcua_result", sequence=11, by="read")
+        assert server.asked == [11, 12, 13, 14]
+        assert len([e for e in client.events if e["event"] == "opcua_result"]) == 6
+    await server.stop()
+
+
 async def test_a_part_is_told_by_handshake() -> None:
     server = FakeOpcua()
     endpoint = await server.start(free_ports(1)[0])
