@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]{0,31}$"
+from bridge.config_plc import Modbus, Opcua
+from bridge.config_section import Millimetres, Milliseconds, Name, OptionalPath, Port, Section
+
 DATABASE_URL = re.compile(r"sqlite:///.|postgresql(\+psycopg)?://[^/]*/[^?]")
 ENV_PREFIX = "LINEGATE_"
-
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Millimetres = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)]
-Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 def _host_of(address: str) -> str:
     """Give what stands between `//` and the path of an address, a log-in included; empty for none."""
     return address.partition("://")[2].partition("/")[0]
-
-
-class Section(BaseModel):
-    """One table of the file: unknown keys are errors, values don't change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Line(Section):
@@ -76,41 +65,6 @@ class Mqtt(Section):
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("tls_cert and tls_key go together: set both or neither")
         return self
-
-
-class Opcua(Section):
-    """The OPC UA server."""
-
-    enabled: bool = Field(True, description="serve OPC UA")
-    endpoint: str = Field(
-        "opc.tcp://127.0.0.1:4840/linegate/",
-        pattern=r"^opc\.tcp://[^/:\s]+:\d{1,5}(/\S*)?$",
-        description="address that the server listens on",
-    )
-    anonymous: bool = Field(False, description="let anonymous clients read and write (policy None)")
-
-
-class Modbus(Section):
-    """The Modbus TCP server."""
-
-    enabled: bool = Field(True, description="serve Modbus TCP")
-    host: str = Field("127.0.0.1", min_length=1, description="address that the server listens on")
-    port: Port = Field(5020, description="port that the server listens on")
-    allow: tuple[str, ...] = Field(("127.0.0.1",), description="client addresses or networks that may connect")
-    word_order: Literal["high_first", "low_first"] = Field("high_first", description="high_first | low_first")
-    max_connections: int = Field(20, ge=1, le=1000, description="more connections than this are closed at once")
-    result_ack: bool = Field(False, description="hold each result until the PLC acknowledges it")
-    mirror: bool = Field(True, description="input registers also as holding registers at +1000")
-
-    @field_validator("allow")
-    @classmethod
-    def _networks(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
-        for each in allow:
-            try:
-                ip_network(each, strict=False)
-            except ValueError as exc:
-                raise ValueError(f"{each!r} is neither an address nor a network such as 10.0.0.0/24") from exc
-        return allow
 
 
 class Records(Section):

@@ -15,7 +15,8 @@ from urllib.parse import quote
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from bridge.config import ENV_PREFIX, CameraSettings, Config, Mqtt, Records, Section, StationSettings
+from bridge.config import ENV_PREFIX, CameraSettings, Config, Mqtt, Records, StationSettings
+from bridge.config_section import Section
 from bridge.errors import ConfigError
 
 LogIn = TypeVar("LogIn", Mqtt, CameraSettings)

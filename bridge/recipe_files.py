@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bridge.config import NAME_PATTERN
+from bridge.config_section import NAME_PATTERN
 from bridge.domain.recipe import Action, Keep, Policy, Recipe, Threshold
 from bridge.errors import ConfigError
 

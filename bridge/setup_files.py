@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bridge.config import Config, Section, StationSettings
+from bridge.config import Config, StationSettings
+from bridge.config_section import Section
 from bridge.errors import ConfigError
 from bridge.recipe_files import shipped_folder
 
