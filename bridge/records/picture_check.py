@@ -26,11 +26,9 @@ class PictureCheck:
     now_utc_ns: int
     present: int = 0
     removed: int = 0
-    being_written: int = 0
     elsewhere: int = 0
     _lines: set[str] = field(default_factory=set)
     _left: set[str] = field(default_factory=set)
-    _named: set[str] = field(default_factory=set)
     _oldest: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -51,14 +49,12 @@ class PictureCheck:
         if name.partition("/")[0] not in self._lines:
             self.elsewhere += 1
             return False
-        if name in self._left or name in self._named or (self.folder / name).is_file():
+        if name in self._left or (self.folder / name).is_file():
             self._left.discard(name)
-            self._named.add(name)
             self.present += 1
             return False
         decided_utc_ns = moment_ns(decided_utc) or 0
         if self.now_utc_ns - decided_utc_ns < BEING_WRITTEN_NS:
-            self.being_written += 1
             return False
         station, _, rest = name.rpartition("/")[0].rpartition("/")
         oldest = self._oldest.get(station)

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import structlog
 
 from bridge.domain.part import Part
@@ -45,7 +44,9 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def encode_raw(data: bytes) -> bytes:
     """Encode a BMP as JPEG. Raises ValueError for one that can't be."""
-    import cv2  # noqa: PLC0415 - a bridge whose triggers bring their pictures needs none of it
+    # a bridge whose triggers bring their pictures, and every other command, needs none of it
+    import cv2  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415
 
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)

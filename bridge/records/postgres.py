@@ -13,12 +13,13 @@ import psycopg
 import structlog
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, text
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.dml import Insert
 
 from bridge.errors import StartError
 from bridge.records import schema
+from bridge.records.causes import cause_of
 
 # A server that has gone without a word is noticed within 3 s, by an idle connection within 9 s.
 CONNECTION: Mapping[str, Any] = {
@@ -122,11 +123,6 @@ class PostgresServer:
     @staticmethod
     def _missing(connection: Connection) -> set[str]:
         return {VERSION_TABLE, *schema.metadata.tables} - set(inspect(connection).get_table_names())
-
-
-def cause_of(exc: Exception) -> str:
-    """Give the server's or the driver's own words on one line."""
-    return " ".join(str(exc.orig if isinstance(exc, DatabaseError) and exc.orig else exc).split())
 
 
 def _advice(exc: Exception) -> str:

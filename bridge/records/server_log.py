@@ -17,8 +17,9 @@ import contextlib
 from sqlalchemy import Connection, text
 
 from bridge.errors import JournalError, StartError
+from bridge.records.causes import cause_of
 from bridge.records.patience import MS
-from bridge.records.postgres import PostgresServer, cause_of
+from bridge.records.postgres import PostgresServer
 from bridge.records.writer import Writer
 
 FLUSH = text("SELECT pg_logical_emit_message(true, 'linegate', '')")

@@ -25,6 +25,7 @@ from sqlalchemy.sql.dml import Insert
 
 from bridge.errors import StartError
 from bridge.records import schema
+from bridge.records.causes import cause_of
 
 BUSY_TIMEOUT_S = 0.25
 READ_TIMEOUT_S = 5.0
@@ -69,7 +70,7 @@ class SqliteFile:
             with engine.connect() as connection:
                 _prepare(connection, path)
         except (DatabaseError, sqlite3.Error) as exc:
-            raise StartError(f"records.url: can't use {path}: {_cause(exc)}; {_advice(exc)}") from exc
+            raise StartError(f"records.url: can't use {path}: {cause_of(exc)}; {_advice(exc)}") from exc
         return engine
 
     def open_for_reading(self) -> Engine:
@@ -86,7 +87,7 @@ class SqliteFile:
             with engine.connect() as connection:
                 missing = set(schema.metadata.tables) - set(inspect(connection).get_table_names())
         except (DatabaseError, sqlite3.Error) as exc:
-            raise StartError(f"records.url: can't read {path}: {_cause(exc)}") from exc
+            raise StartError(f"records.url: can't read {path}: {cause_of(exc)}") from exc
         if missing:
             raise StartError(f"records.url: {path} is no record of Linegate: it has no table {min(missing)}")
         return engine
@@ -162,10 +163,6 @@ def _prepare(connection: Connection, path: Path) -> None:
 
 def _advice(exc: DatabaseError | sqlite3.Error) -> str:
     for word, advice in ADVICE:
-        if word in _cause(exc):
+        if word in cause_of(exc):
             return advice
     return "see that the folder is writable, and the path no folder itself"
-
-
-def _cause(exc: DatabaseError | sqlite3.Error) -> str:
-    return str(exc.orig if isinstance(exc, DatabaseError) else exc)

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, and_, exists, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from bridge.records.causes import cause_of
 from bridge.records.database import database_of
 from bridge.records.picture_check import PictureCheck
 from bridge.records.row_check import CODES, contradictions, moment_ns, unnamed_model
@@ -51,7 +52,7 @@ def verify(url: str, *, line: str, pictures: Path, max_age_s: float, now_utc_ns:
             except SQLAlchemyError as exc:
                 connection.rollback()
                 readable = report.check("readable", holds="the tables can be read", found="tables that can't be read")
-                readable.add(" ".join(str(getattr(exc, "orig", None) or exc).split()))
+                readable.add(cause_of(exc))
     return report
 
 
@@ -124,10 +125,10 @@ def _orphans(connection: Connection, report: Report) -> None:
         holds="no verdict and no gate event is without its trigger",
         found="verdicts and gate events without a trigger",
     )
-    for row in connection.execute(select(verdicts).where(~exists().where(_same(triggers, verdicts)))):
+    for row in _stream(connection, select(verdicts).where(~exists().where(_same(triggers, verdicts)))):
         found.add(f"{_part(row)} has a verdict and no trigger")
     same = and_(*(triggers.c[name] == gate_events.c[name] for name in PART))
-    for row in connection.execute(select(gate_events).where(~exists().where(same))):
+    for row in _stream(connection, select(gate_events).where(~exists().where(same))):
         found.add(f"{row.line}/{row.station} epoch {row.epoch} sequence {row.sequence}: {row.event}, and no trigger")
 
 

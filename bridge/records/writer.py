@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy import Connection, Table, bindparam, update
 
 from bridge.errors import BridgeError, JournalError
+from bridge.records.causes import cause_of
 from bridge.records.database import Database
 from bridge.records.patience import MS, Patience
 from bridge.records.schema import KEY, Row, gate_events, triggers, verdicts
@@ -213,7 +214,7 @@ class Writer:
         except self._faults as exc:
             self._disconnect()
             self._again = self._database.may_forget  # it may have been committed all the same: only the answer was lost
-            return 0, " ".join(str(getattr(exc, "orig", None) or exc).split())
+            return 0, cause_of(exc)
         return len(batch), None
 
     def _commit_singly(self, batch: list[_Entry]) -> tuple[int, str | None]:
@@ -225,7 +226,7 @@ class Writer:
 
     def _drop(self, entry: _Entry, exc: Exception) -> tuple[int, str | None]:
         self.refused += 1
-        log.error("journal_row_unusable", table=entry.table.name, cause=str(getattr(exc, "orig", None) or exc))
+        log.error("journal_row_unusable", table=entry.table.name, cause=cause_of(exc))
         return 1, None
 
     def _write(self, batch: list[_Entry]) -> None:
