@@ -28,6 +28,9 @@ from simulators.truth import LineTruth, write_truth
 
 DEFAULT_IMAGES = Path(__file__).parent.parent / "pictures" / "ball-screw"
 BELT_EVERY_S = 0.1
+BELT_FOR_A_PERSON_S = 2.0
+LAST_READ_S = 1.0
+"""A conveyor that ends by itself lets the PLC read the bin's last count first."""
 REMEMBERED = 256
 
 
@@ -82,9 +85,10 @@ class Driver:
     async def run(self, stop: asyncio.Event) -> None:
         """Live through the line's events as their moments come, until told to stop."""
         told_belt_s, told_finished = 0.0, False
+        belt_every_s = BELT_EVERY_S if self._options.wait else BELT_FOR_A_PERSON_S
         while not stop.is_set():
             now_ns = self._advance()
-            if now_ns / 1e9 - told_belt_s >= BELT_EVERY_S:
+            if now_ns / 1e9 - told_belt_s >= belt_every_s:
                 told_belt_s = now_ns / 1e9
                 belt = self._conveyor.belt
                 if self._options.truth is None:
@@ -93,6 +97,8 @@ class Driver:
             if self._conveyor.finished and not told_finished:
                 told_finished = True
                 say("finished", parts=self._conveyor.laid)
+                if not self._options.wait:
+                    asyncio.get_running_loop().call_later(LAST_READ_S, stop.set)
             wait_s = BELT_EVERY_S
             if self._next_ns is not None:
                 wait_s = min(wait_s, max(0.0, (self._next_ns - time.monotonic_ns()) / 1e9))
@@ -243,7 +249,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--images", type=Path, default=DEFAULT_IMAGES, help="a sub-folder for each label")
     options.add_argument("--good", action="append", help="label of good parts, may be repeated [good]")
     options.add_argument("--sorted", action="store_true", help="pictures in the order of their names, not shuffled")
-    options.add_argument("--parts", type=int, default=0, help="parts to lay [0: for ever]")
+    options.add_argument("--parts", type=int, default=0, help="parts to lay, then end [0: for ever]")
     options.add_argument("--speed", type=float, default=1200.0, help="belt speed in mm/s [1200]")
     options.add_argument("--spacing", type=float, default=180.0, help="pitch in mm, front edge to front edge [180]")
     options.add_argument("--jitter", type=float, default=0.0, help="how far a pitch may vary, in mm [0]")

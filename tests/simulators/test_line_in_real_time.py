@@ -105,6 +105,14 @@ async def test_any_modbus_client_can_read_the_field_and_fire_the_gate(images: Pa
         client.close()
 
 
+async def test_a_conveyor_that_nobody_commands_lays_its_parts_and_ends(images: Path, tmp_path: Path) -> None:
+    truth_file = tmp_path / "truth.json"
+    options = ("--port", 0, "--trigger", "none", "--images", images, "--parts", 2, "--truth", truth_file)
+    async with LineProcess("simulators.line.server", *options) as conveyor:
+        assert await conveyor.process.wait() == 0
+    assert len(read_truth(truth_file).parts) == 2
+
+
 async def test_the_conveyor_names_a_busy_port(images: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
