@@ -147,6 +147,39 @@ def sink(port: int) -> Iterator[None]:
         yield
 
 
+class Pollers:
+    """Modbus clients in a process of their own, which poll between `on` and `off`."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def on(self) -> None:
+        """Let them begin."""
+        self._say("on")
+
+    def off(self) -> Mapping[str, float]:
+        """Stop them; gives `reads`, `torn` and `slowest_ms` since `on`. Raises RuntimeError if one of them failed."""
+        self._say("off")
+        told = _line(self._process)
+        if not told:
+            raise RuntimeError("the Modbus pollers failed: see their message above")
+        done: Mapping[str, float] = json.loads(told)
+        return done
+
+    def _say(self, word: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
+
+
+@contextlib.contextmanager
+def pollers(port: int, *, clients: int, hz: float) -> Iterator[Pollers]:
+    """Run Modbus clients that poll the live block of the bridge at `port`, each at `hz`."""
+    arguments = ["--port", str(port), "--clients", str(clients), "--hz", str(hz)]
+    with _child(["-m", "benchmarks.poller", *arguments]) as process:
+        yield Pollers(process)
+
+
 def _models(bundle: Path | None, threads: int | None) -> str:
     keys = ["require_signature = false"] if bundle else []
     keys += [f"threads = {threads}"] if threads else []

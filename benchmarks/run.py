@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import compare, gate, outputs, stations
+from benchmarks import compare, gate, outputs, pollers, stations
 from benchmarks.figures import Findings, Setup
 from benchmarks.pictures import SHIPPED, make_payloads
 from benchmarks.report import QUIET, Conditions, aims_table, page
@@ -26,6 +26,7 @@ PARTS: Mapping[str, Callable[[Setup], Findings]] = {
     "outputs": outputs.measure,
     "gate": gate.measure,
     "stations": stations.measure,
+    "pollers": pollers.measure,
 }
 
 

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Sequence
 
 from bridge.config import CameraSettings, Config, GateOutput, StationSettings
+from bridge.config_plc import ModbusTls
 from bridge.domain.gate_settings import GateSettings
 from bridge.domain.messages import PictureLost
 from bridge.gate.coil import CoilAddress
@@ -16,7 +17,11 @@ from bridge.inputs.cameras.http import HttpCamera
 from bridge.inputs.cameras.inline import InlineCamera, TriggerFirst
 from bridge.inputs.mqtt import MqttLink
 from bridge.inputs.mqtt_client import Broker
-from bridge.outputs.plc_servers import ModbusSettings, OpcUaSettings, PlcServers, PlcStation
+from bridge.outputs.modbus_serial import SerialSettings
+from bridge.outputs.modbus_server import TlsPort
+from bridge.outputs.modbus_service import ModbusSettings
+from bridge.outputs.modbus_tls import TlsFiles, server_context
+from bridge.outputs.plc_servers import OpcUaSettings, PlcServers, PlcStation
 from bridge.ports import Camera, Clock, Inbox
 from bridge.records.journal import Journal
 from bridge.records.pictures import PictureStore
@@ -126,6 +131,29 @@ def picture_store(config: Config, journal: Journal, doors: Sequence[Inbox]) -> P
     )
 
 
+def modbus_settings(config: Config) -> ModbusSettings | None:
+    """Say which ways into the Modbus server there are; None without any. Raises ConfigError for a TLS file."""
+    modbus, line = config.modbus, config.modbus.serial
+    if not modbus.enabled:
+        return None
+    return ModbusSettings(
+        host=modbus.host,
+        port=modbus.port if modbus.plain else None,
+        tls=_tls_port(modbus.tls) if modbus.tls.enabled else None,
+        serial=SerialSettings(**{**line.model_dump(), "device": line.device}) if line.device else None,
+        allow=modbus.allow,
+        max_connections=modbus.max_connections,
+        mirror=modbus.mirror,
+    )
+
+
+def _tls_port(tls: ModbusTls) -> TlsPort | None:
+    if tls.cert is None or tls.key is None:  # the settings have seen to it
+        return None
+    files = TlsFiles(cert=tls.cert, key=tls.key, client_ca=tls.client_ca)
+    return TlsPort(port=tls.port, context=server_context(files))
+
+
 def plc_servers(config: Config, doors: Sequence[Inbox]) -> PlcServers:
     """Make the servers that PLCs read."""
     modbus, opcua = config.modbus, config.opcua
@@ -140,15 +168,7 @@ def plc_servers(config: Config, doors: Sequence[Inbox]) -> PlcServers:
             for station, door in zip(config.stations, doors, strict=True)
         ],
         line=config.line.name,
-        modbus=ModbusSettings(
-            host=modbus.host,
-            port=modbus.port,
-            allow=modbus.allow,
-            max_connections=modbus.max_connections,
-            mirror=modbus.mirror,
-        )
-        if modbus.enabled
-        else None,
+        modbus=modbus_settings(config),
         opcua=OpcUaSettings(endpoint=opcua.endpoint, anonymous=opcua.anonymous) if opcua.enabled else None,
         word_order=modbus.word_order,
         result_ack=modbus.result_ack,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from bridge.adapters import camera_of, coil_of, gate_process, mqtt_link, picture_store, plc_servers
+from bridge.adapters import camera_of, coil_of, gate_process, modbus_settings, mqtt_link, picture_store, plc_servers
 from bridge.built import Built, http_server
 from bridge.config import Config, StationSettings
 from bridge.domain.belt import Belt, BeltSettings
@@ -25,7 +25,7 @@ from bridge.domain.sequence import SequenceLedger
 from bridge.errors import BundleError, StartError
 from bridge.gate.trial import fire_once
 from bridge.gate_reports import GateReports
-from bridge.line_report import gate_settings, gate_warnings
+from bridge.line_report import gate_settings, gate_warnings, modbus_ways
 from bridge.monitoring.observations import Observations
 from bridge.outputs.mqtt import MqttVerdictOutput
 from bridge.ports import Camera, Loaded, VerdictOutput
@@ -79,9 +79,10 @@ class Doorway:
 
 
 async def check_line(config: Config, recipes: Path) -> Mapping[str, Loaded]:
-    """Make every station's camera and load its recipe and model, as a start would; raises ConfigError, BundleError."""
+    """Make cameras and TLS, load recipes and models, as a start would; raises ConfigError, BundleError."""
     book = DiskRecipes(folder=recipes, models=config.models)
     loaded = {}
+    modbus_settings(config)
     for station in config.stations:
         camera_of(config, station)
         loaded[station.name] = await book.load(name=station.recipe)
@@ -148,7 +149,7 @@ async def run_bridge(config: Config, recipes: Path) -> None:
 def _addresses(config: Config) -> dict[str, str]:
     """Say where everything is served."""
     opcua = config.opcua.endpoint if config.opcua.enabled and config.opcua.anonymous else "closed"
-    modbus = f"{config.modbus.host}:{config.modbus.port}" if config.modbus.enabled else "closed"
+    modbus = ", ".join(modbus_ways(config.modbus)) or "closed"
     broker = f"{config.mqtt.host}:{config.mqtt.port}"
     return {"modbus": modbus, "opcua": opcua, "http": f"{config.http.host}:{config.http.port}", "broker": broker}
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from bridge.config_section import Port, Section
+from bridge.config_section import OptionalPath, Port, Section
 
 
 class Opcua(Section):
@@ -22,10 +22,40 @@ class Opcua(Section):
     anonymous: bool = Field(False, description="let anonymous clients read and write (policy None)")
 
 
-class Modbus(Section):
-    """The Modbus TCP server."""
+class ModbusSerial(Section):
+    """Modbus RTU over a serial line, 8 data bits, beside TCP."""
 
-    enabled: bool = Field(True, description="serve Modbus TCP")
+    device: OptionalPath = Field(None, description="such as /dev/serial/by-id/...; empty: no serial line")
+    baud_rate: int = Field(
+        19_200, ge=300, le=4_000_000, description="bits a second, as the line's other devices have it"
+    )
+    parity: Literal["even", "odd", "none"] = Field("even", description="even | odd | none")
+    stop_bits: int = Field(1, ge=1, le=2, description="1 | 2; without parity the standard asks for 2")
+    local_echo: bool = Field(False, description="the adapter hands back what it sends")
+
+
+class ModbusTls(Section):
+    """Modbus/TCP Security: the same with TLS, on a port of its own."""
+
+    enabled: bool = Field(False, description="serve Modbus with TLS")
+    port: Port = Field(802, description="port that it listens on; below 1024 needs the right to")
+    cert: OptionalPath = Field(None, description="the server's certificate, PEM, with the chain up to its authority")
+    key: OptionalPath = Field(None, description="its key, PEM, without a password")
+    client_ca: OptionalPath = Field(None, description="who signed the clients' certificates; empty: none is asked for")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        for key in ("cert", "key"):
+            if self.enabled and getattr(self, key) is None:
+                raise ValueError(f'{key} = "" and enabled = true: a PEM file is needed')
+        return self
+
+
+class Modbus(Section):
+    """The Modbus server."""
+
+    enabled: bool = Field(True, description="serve Modbus")
+    plain: bool = Field(True, description="serve Modbus TCP without TLS; false: by [modbus.tls] or serial line alone")
     host: str = Field("127.0.0.1", min_length=1, description="address that the server listens on")
     port: Port = Field(5020, description="port that the server listens on")
     allow: tuple[str, ...] = Field(("127.0.0.1",), description="client addresses or networks that may connect")
@@ -33,6 +63,18 @@ class Modbus(Section):
     max_connections: int = Field(20, ge=1, le=1000, description="more connections than this are closed at once")
     result_ack: bool = Field(False, description="hold each result until the PLC acknowledges it")
     mirror: bool = Field(True, description="input registers also as holding registers at +1000")
+    serial: ModbusSerial = ModbusSerial()
+    tls: ModbusTls = ModbusTls()
+
+    @model_validator(mode="after")
+    def _a_way_in(self) -> Self:
+        if self.enabled and not (self.plain or self.tls.enabled or self.serial.device):
+            raise ValueError(
+                "plain = false, tls.enabled = false and serial.device is empty: allowed is enabled = false"
+            )
+        if self.enabled and self.plain and self.tls.enabled and self.tls.port == self.port:
+            raise ValueError(f"port = {self.port} and tls.port = {self.tls.port}: two ports are needed")
+        return self
 
     @field_validator("allow")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bridge.config import CameraSettings, Config, StationSettings
+from bridge.config_plc import Modbus
 from bridge.domain.gate_settings import GateSettings, parts_between, smallest_pitch_mm, window_for
 from bridge.domain.recipe import Recipe
 from bridge.ports import Loaded
@@ -40,6 +41,7 @@ def describe_line(config: Config, loaded: Mapping[str, Loaded]) -> str:
     lines = [f"line {config.line.name}: belt at {config.belt.speed_mm_s:g} mm/s, speed from {config.belt.speed_source}"]
     for station in config.stations:
         lines += _describe_station(config, station, loaded[station.name])
+    lines += ["", "Modbus: " + (", ".join(modbus_ways(config.modbus)) or "closed")]
     warnings = _warnings(config, loaded)
     lines += ["", "warnings:"] + [f"  - {warning}" for warning in warnings] if warnings else ["", "no warnings"]
     return "\n".join(lines)
@@ -184,6 +186,27 @@ def _warnings(config: Config, loaded: Mapping[str, Loaded]) -> list[str]:
         warnings.append("opcua.anonymous = true: anybody who reaches the port may read and write")
     if config.opcua.enabled and not config.opcua.anonymous:
         warnings.append("opcua.anonymous = false and no users: the OPC UA port stays closed and Degraded is set")
-    if config.modbus.enabled and config.modbus.host not in ("127.0.0.1", "::1", "localhost"):
-        warnings.append(f"modbus.host = {config.modbus.host!r}: Modbus has no log-in; modbus.allow is what guards it")
+    return warnings + modbus_warnings(config.modbus)
+
+
+def modbus_ways(modbus: Modbus) -> list[str]:
+    """Name the ways into the Modbus server."""
+    line, tls = modbus.serial, modbus.tls
+    ways = (
+        (modbus.plain, f"{modbus.host}:{modbus.port}"),
+        (tls.enabled, f"{modbus.host}:{tls.port} with TLS"),
+        (line.device is not None, f"{line.device} at {line.baud_rate} baud, 8{line.parity[0].upper()}{line.stop_bits}"),
+    )
+    return [text for there, text in ways if there and modbus.enabled]
+
+
+def modbus_warnings(modbus: Modbus) -> list[str]:
+    """Say who may write to the Modbus server without a certificate."""
+    if not modbus.enabled or modbus.host in ("127.0.0.1", "::1", "localhost"):
+        return []
+    warnings = []
+    if modbus.plain:
+        warnings.append(f"modbus.host = {modbus.host!r}: Modbus has no log-in; modbus.allow is what guards it")
+    if modbus.tls.enabled and modbus.tls.client_ca is None:
+        warnings.append('modbus.tls.client_ca = "": no client certificate is asked for; modbus.allow is what guards it')
     return warnings

@@ -179,4 +179,11 @@ ALARMS: Mapping[str, AlarmKind] = _table(
         degraded=True,
         text="the gate process runs without real-time priority: it may fire some milliseconds late",
     ),
+    AlarmKind(
+        code=46,
+        name="MODBUS_SERIAL_LOST",
+        severity="error",
+        degraded=True,
+        text="the Modbus server's serial line can't be opened or was lost: no PLC is served there",
+    ),
 )

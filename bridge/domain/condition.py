@@ -7,7 +7,7 @@ from bridge.domain.alarm_board import AlarmBoard, AlarmChange
 from bridge.domain.gate_settings import GateMode
 from bridge.domain.heartbeat import Heartbeat, HeartbeatWatch
 from bridge.domain.histogram import Histogram
-from bridge.domain.messages import GateNews, Inhibit, PictureLost, PlcBeat, PlcCounts, PlcEnable
+from bridge.domain.messages import GateNews, Inhibit, PictureLost, PlcBeat, PlcCounts, PlcEnable, SerialLink
 from bridge.domain.recipe import Recipe
 from bridge.domain.sequence import Acceptance
 from bridge.domain.station_state import next_state, state_of
@@ -146,6 +146,10 @@ class Condition:
         self.camera_trouble = trouble
         self.set_alarm("CAMERA_LOST", standing=trouble is not None, text=trouble or "")
 
+    def serial_link(self, message: SerialLink) -> None:
+        """Take whether the serial line of the Modbus server can be used."""
+        self.set_alarm("MODBUS_SERIAL_LOST", standing=bool(message.trouble), text=message.trouble)
+
     def picture_lost(self, message: PictureLost) -> None:
         """Take that a picture could not be kept."""
         self.raise_alarm("PICTURE_LOST", message.text)
@@ -212,6 +216,7 @@ class Condition:
             self.worker_trouble: bool(self.worker_trouble),
             "another recipe is being loaded": self.loading,
             "the OPC UA port is closed: no user, and opcua.anonymous = false": "OPCUA_CLOSED" in self.alarms.standing,
+            "the Modbus serial line is lost": "MODBUS_SERIAL_LOST" in self.alarms.standing,
             f"the camera is lost: {self.camera_trouble}": self.camera_trouble is not None,
             "stopping": self.stopping,
         }

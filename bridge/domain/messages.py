@@ -109,6 +109,13 @@ class LinkChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SerialLink:
+    """Whether the Modbus server's serial line can be used; `trouble` says why not, empty when it can."""
+
+    trouble: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PictureLost:
     """A picture that should have been kept could not be."""
 
@@ -144,6 +151,7 @@ Inbound = (
     | Command
     | Refused
     | LinkChange
+    | SerialLink
     | PictureLost
     | GateNews
 )

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import structlog
 
 from bridge.domain.gate import GateOrder
-from bridge.domain.messages import Inbound
+from bridge.domain.messages import Inbound, SerialLink
 from bridge.domain.part import Result
 from bridge.domain.status import StationStatus
 from bridge.errors import StartError
-from bridge.outputs.modbus_server import ModbusServer
+from bridge.outputs.modbus_service import ModbusService, ModbusSettings
 from bridge.outputs.opcua_server import OpcUaServer
 from bridge.outputs.plc_panel import PlcPanel
 from bridge.outputs.words import WordOrder
@@ -37,17 +37,6 @@ class PlcStation:
     inbox: Inbox
     open_lead_ms: float
     close_lead_ms: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModbusSettings:
-    """Where the Modbus TCP server listens and whom it lets in."""
-
-    host: str = "127.0.0.1"
-    port: int = 5020
-    allow: tuple[str, ...] = ("127.0.0.1",)
-    max_connections: int = 20
-    mirror: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +124,7 @@ class PlcServers:
         self._panels = tuple(panels)
         self._line, self._modbus, self._opcua = line, modbus, opcua
         self.modbus_port: int | None = None
+        self.modbus_tls_port: int | None = None
         self.opcua_port: int | None = None
 
     def output(self, station: str) -> StationOutput:
@@ -144,7 +134,7 @@ class PlcServers:
     async def start(self) -> None:
         """Open the ports; each is tried for 3 s, then StartError names it and what to do.
 
-        Afterwards `modbus_port` and `opcua_port` are set; None is a server that is not enabled or stays closed.
+        Afterwards `modbus_port`, `modbus_tls_port` and `opcua_port` are set; None is one that is not enabled or stays closed.
         """
         self._main_loop = asyncio.get_running_loop()
         self._started = self._main_loop.create_future()
@@ -181,11 +171,13 @@ class PlcServers:
             self._tell_started(StartError("the servers for PLCs ended before they were open"))
 
     async def _serve(self) -> None:
-        modbus: ModbusServer | None = None
+        modbus: ModbusService | None = None
         opcua: OpcUaServer | None = None
         try:
-            modbus, opcua = self._modbus_server(), self._opcua_server()
-            self.modbus_port = await modbus.start() if modbus else None
+            modbus, opcua = self._modbus_service(), self._opcua_server()
+            if modbus:
+                await modbus.start()
+                self.modbus_port, self.modbus_tls_port = modbus.port, modbus.tls_port
             self.opcua_port = await opcua.start() if opcua else None
             self._tell_started(None)
             await self._tick(opcua)
@@ -197,22 +189,16 @@ class PlcServers:
             if opcua:
                 await opcua.stop()
 
-    def _modbus_server(self) -> ModbusServer | None:
-        settings = self._modbus
-        if settings is None:
+    def _modbus_service(self) -> ModbusService | None:
+        if self._modbus is None:
             return None
-        try:
-            return ModbusServer(
-                self._panels,
-                host=settings.host,
-                port=settings.port,
-                clock_ns=time.monotonic_ns,
-                allow=settings.allow,
-                max_connections=settings.max_connections,
-                mirror=settings.mirror,
-            )
-        except ValueError as exc:
-            raise StartError(f"[modbus] allow: {exc}; allowed are addresses and networks such as 10.0.0.0/24") from exc
+        return ModbusService(
+            self._panels, self._modbus, clock_ns=time.monotonic_ns, serial_trouble=self._tell_of_serial_line
+        )
+
+    def _tell_of_serial_line(self, trouble: str) -> None:
+        for panel in self._panels:
+            panel.post(SerialLink(trouble=trouble))
 
     def _opcua_server(self) -> OpcUaServer | None:
         settings = self._opcua

@@ -123,6 +123,7 @@ def _stations(line: str, stations: Sequence[str]) -> Iterator[Tag]:
     for number, station in enumerate(stations, start=1):
         units = (0, 1, 255) if number == 1 else (number,)
         yield Tag(section="Modbus unit ids", address=", ".join(map(str, units)), name=f"{line}.{station}",
+                  text=f"on a serial line {number} alone",
                   places=tuple(Place(area="unit", start=unit) for unit in units))  # fmt: skip
 
 

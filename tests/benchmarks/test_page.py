@@ -11,6 +11,9 @@ from benchmarks.gate import PlcErrors
 from benchmarks.gate import section as gate_section
 from benchmarks.gate_driver import Firings
 from benchmarks.pictures import SMALL, Payload
+from benchmarks.pollers import Polled
+from benchmarks.pollers import aim as pollers_aim
+from benchmarks.pollers import section as pollers_section
 from benchmarks.report import Conditions, page
 
 PAYLOAD = Payload(name="0.3 MP", size=SMALL, pictures=(b"x" * 100_000,))
@@ -107,3 +110,21 @@ def test_the_page_tells_missed_aims_and_a_noisy_machine() -> None:
 def test_a_quantile_is_a_value_that_was_measured() -> None:
     assert quantile([3.0, 1.0, 2.0], 0.5) == 2.0
     assert quantile([3.0, 1.0, 2.0], 1.0) == 3.0
+
+
+def test_what_pollers_cost_is_a_ratio_of_rounds_and_a_torn_read_misses_the_aim() -> None:
+    def polled(torn: int) -> Polled:
+        return Polled(
+            with_them=[[11.0, 11.0], [21.0, 21.0]],
+            without=[[10.0, 10.0], [20.0, 20.0]],
+            reads=4_000,
+            torn=torn,
+            slowest_ms=7.25,
+            took_s=4.0,
+        )
+
+    text = pollers_section(polled(0), 2)
+    assert "| p50 | 20.0 | 21.0 | 1.08 (1.05 to 1.10) |" in text
+    assert "1000 reads/s" in text and "7.2 ms; 0 of 4000" in text
+    assert pollers_aim(polled(0)).met is True
+    assert pollers_aim(polled(1)).met is False

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bridge.domain.messages import Inbound
+from bridge.outputs.modbus_requests import ModbusStations
 from bridge.outputs.modbus_server import ModbusServer
 from bridge.outputs.plc_panel import PlcPanel
+from bridge.outputs.words import WordOrder
 
 MS = 1_000_000
 
@@ -22,21 +24,32 @@ class Bench:
     posted: list[Inbound] = field(default_factory=list)
     now_ns: int = 5_010 * MS
     port: int = 0
+    tls_port: int = 0
     server: ModbusServer | None = None
 
-    async def start(self, *, stations: int = 1, result_ack: bool = False, **settings: object) -> Bench:
+    async def start(
+        self,
+        *,
+        stations: int = 1,
+        result_ack: bool = False,
+        mirror: bool = True,
+        word_order: WordOrder = "high_first",
+        **settings: object,
+    ) -> Bench:
         self.panels = [
-            PlcPanel(station=f"station{n + 1}", post=self.posted.append, result_ack=result_ack, open_lead_ms=40.0)
+            PlcPanel(
+                station=f"station{n + 1}",
+                post=self.posted.append,
+                word_order=word_order,
+                result_ack=result_ack,
+                open_lead_ms=40.0,
+            )
             for n in range(stations)
         ]
-        self.server = ModbusServer(
-            self.panels,
-            host="127.0.0.1",
-            port=0,
-            clock_ns=lambda: self.now_ns,
-            **settings,  # type: ignore[arg-type]
-        )
-        self.port = await self.server.start()
+        self.stations = ModbusStations(self.panels, clock_ns=lambda: self.now_ns, mirror=mirror)
+        self.server = ModbusServer(self.stations, **{"host": "127.0.0.1", "port": 0, **settings})  # type: ignore[arg-type]
+        await self.server.start()
+        self.port, self.tls_port = self.server.port or 0, self.server.tls_port or 0
         return self
 
     async def stop(self) -> None:

@@ -180,7 +180,7 @@ async def test_a_trigger_raised_while_a_beating_plc_was_away_is_no_edge(bench: B
     await plc.writer.wait_closed()
     again = await RawClient.connect(bench.port)
     for _ in range(200):
-        if not bench.server or not bench.server.has_connection_that_wrote(0):
+        if not bench.stations.has_client_that_wrote(0):
             break
         await asyncio.sleep(0.01)
     await put(again, 0, ENABLE | TRIGGER, 2, 0, 9)

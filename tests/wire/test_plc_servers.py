@@ -14,7 +14,8 @@ from asyncua import Client, ua
 
 from bridge.domain.messages import Command, EncoderSample, Inbound, Reply
 from bridge.errors import StartError
-from bridge.outputs.plc_servers import ModbusSettings, OpcUaSettings, PlcServers, PlcStation
+from bridge.outputs.modbus_service import ModbusSettings
+from bridge.outputs.plc_servers import OpcUaSettings, PlcServers, PlcStation
 from bridge.ports import VerdictOutput
 from tests.outputs.samples import ORDERED, READY, outcome, result, status
 from tests.wire.modbus_bench import RawClient, write_registers
