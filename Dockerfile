@@ -25,6 +25,7 @@ ENV ORT_DISABLE_TELEMETRY=1
 # Where things are in a container; the environment wins over linegate.toml.
 ENV LINEGATE_MODBUS__HOST=0.0.0.0 LINEGATE_MODBUS__PORT=502
 ENV LINEGATE_OPCUA__ENDPOINT=opc.tcp://0.0.0.0:4840/linegate/
+ENV LINEGATE_OPCUA__USERS_FILE=/var/lib/linegate/users.toml LINEGATE_OPCUA__PKI_FOLDER=/var/lib/linegate/pki
 ENV LINEGATE_HTTP__HOST=0.0.0.0 LINEGATE_HTTP__PORT=9464
 ENV LINEGATE_RECORDS__URL=sqlite:////var/lib/linegate/linegate.db LINEGATE_RECORDS__PICTURES=/var/lib/linegate/pictures
 # By number, so that a cluster can see that it isn't root. Two things follow, and docker-compose.yml answers both:

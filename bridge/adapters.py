@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from bridge.config import CameraSettings, Config, GateOutput, StationSettings
 from bridge.config_plc import ModbusTls
 from bridge.domain.gate_settings import GateSettings
-from bridge.domain.messages import PictureLost
+from bridge.domain.messages import AlarmState
 from bridge.gate.coil import CoilAddress
 from bridge.gate.link import GateProcess
 from bridge.inputs.cameras.folder import FolderCamera
@@ -21,6 +21,7 @@ from bridge.outputs.modbus_serial import SerialSettings
 from bridge.outputs.modbus_server import TlsPort
 from bridge.outputs.modbus_service import ModbusSettings
 from bridge.outputs.modbus_tls import TlsFiles, server_context
+from bridge.outputs.opcua_access import Security
 from bridge.outputs.plc_servers import OpcUaSettings, PlcServers, PlcStation
 from bridge.ports import Camera, Clock, Inbox
 from bridge.records.journal import Journal
@@ -117,7 +118,7 @@ def picture_store(config: Config, journal: Journal, doors: Sequence[Inbox]) -> P
         for station, door in zip(config.stations, doors, strict=True):
             if f"{config.line.name}/{station.name}/" in text:
                 with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is left to be alarmed
-                    loop.call_soon_threadsafe(door.post, PictureLost(text=text))
+                    loop.call_soon_threadsafe(door.post, AlarmState(name="PICTURE_LOST", standing=True, text=text))
 
     return PictureStore(
         records.pictures,
@@ -169,7 +170,18 @@ def plc_servers(config: Config, doors: Sequence[Inbox]) -> PlcServers:
         ],
         line=config.line.name,
         modbus=modbus_settings(config),
-        opcua=OpcUaSettings(endpoint=opcua.endpoint, anonymous=opcua.anonymous) if opcua.enabled else None,
+        opcua=OpcUaSettings(
+            endpoint=opcua.endpoint,
+            anonymous=opcua.anonymous,
+            security=Security(
+                policies=opcua.policies,
+                hosts=opcua.hosts,
+                users_file=opcua.users_file,
+                pki_folder=opcua.pki_folder,
+            ),
+        )
+        if opcua.enabled
+        else None,
         word_order=modbus.word_order,
         result_ack=modbus.result_ack,
     )

@@ -141,14 +141,15 @@ async def run_bridge(config: Config, recipes: Path) -> None:
         # and a collection that has to look at them later would hold the line up for 0.2 s
         gc.freeze()
         gc.enable()
-        log.info("started", line=config.line.name, stations=[one.name for one in config.stations], **_addresses(config))
+        addresses = _addresses(config, opcua_open=servers.opcua_port is not None)
+        log.info("started", line=config.line.name, stations=[one.name for one in config.stations], **addresses)
         await _serve(stations, stop, watchdog)
         log.info("stopped")
 
 
-def _addresses(config: Config) -> dict[str, str]:
+def _addresses(config: Config, *, opcua_open: bool) -> dict[str, str]:
     """Say where everything is served."""
-    opcua = config.opcua.endpoint if config.opcua.enabled and config.opcua.anonymous else "closed"
+    opcua = config.opcua.endpoint if opcua_open else "closed"
     modbus = ", ".join(modbus_ways(config.modbus)) or "closed"
     broker = f"{config.mqtt.host}:{config.mqtt.port}"
     return {"modbus": modbus, "opcua": opcua, "http": f"{config.http.host}:{config.http.port}", "broker": broker}
@@ -250,7 +251,7 @@ async def _build(
         outputs=outputs,
         clock=clock,
     )
-    _warn(config, settings, loaded, condition)
+    _warn(config, settings, loaded)
     station.activate(loaded)
     door.open(station)
     return Built(settings.name, station, condition, link, gate, observations, settings.verdict_timeout_ms / 1e3)
@@ -266,7 +267,7 @@ def _rules(config: Config, settings: StationSettings) -> ReceptionRules:
     )
 
 
-def _warn(config: Config, settings: StationSettings, loaded: Loaded, condition: Condition) -> None:
+def _warn(config: Config, settings: StationSettings, loaded: Loaded) -> None:
     """Say at every start what makes this line less safe than it could be."""
     if loaded.recipe.policy.lets_failures_pass:
         log.warning("recipe_lets_failures_pass", station=settings.name, recipe=loaded.recipe.reference)
@@ -274,9 +275,6 @@ def _warn(config: Config, settings: StationSettings, loaded: Loaded, condition: 
         log.warning("gate_not_fail_safe", text=text)
     if config.opcua.enabled and config.opcua.anonymous:
         log.warning("opcua_anonymous", text="anybody who reaches the port may read and write", key="opcua.anonymous")
-    if config.opcua.enabled and not config.opcua.anonymous:
-        log.warning("opcua_closed", text="set opcua.anonymous = true, or opcua.enabled = false to do without")
-        condition.raise_alarm("OPCUA_CLOSED")
 
 
 async def _complete_open(

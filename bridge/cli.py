@@ -26,6 +26,7 @@ from bridge.log_lines import LogLines
 from bridge.outputs.tag_list import TagFormat, render_tags
 from bridge.records_cli import records_app
 from bridge.setup_files import write_project
+from bridge.users_cli import users_app
 
 app = typer.Typer(
     name="linegate",
@@ -39,6 +40,7 @@ gate_app = typer.Typer(help="The reject gate that the bridge fires itself.", no_
 app.add_typer(gate_app, name="gate")
 app.add_typer(records_app, name="records")
 app.add_typer(simulate_app, name="simulate")
+app.add_typer(users_app, name="users")
 
 WARNED_S = 3
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

@@ -126,6 +126,7 @@ def _resolve(config: Config, base: Path) -> Config:
         update={
             "mqtt": _with_password(config.mqtt.model_copy(update=paths(config.mqtt)), "mqtt"),
             "modbus": config.modbus.model_copy(update=paths(config.modbus)),
+            "opcua": config.opcua.model_copy(update=paths(config.opcua)),
             "records": records.model_copy(update={"url": _database_url(records, base)}),
             "models": config.models.model_copy(update=paths(config.models)),
             "stations": tuple(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
-from typing import Literal, Self
+from pathlib import Path
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from bridge.config_section import OptionalPath, Port, Section
+
+Policy = Literal["Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"]
+HOST_PATTERN = r"^[A-Za-z0-9:]([A-Za-z0-9.:_-]{0,252})$"
 
 
 class Opcua(Section):
@@ -20,6 +24,22 @@ class Opcua(Section):
         description="address that the server listens on",
     )
     anonymous: bool = Field(False, description="let anonymous clients read and write (policy None)")
+    policies: tuple[Policy, ...] = Field(
+        get_args(Policy), description="security policies, each with Sign and SignAndEncrypt"
+    )
+    hosts: tuple[Annotated[str, Field(pattern=HOST_PATTERN)], ...] = Field(
+        (), description="names and addresses of this machine in its certificate; empty: its own"
+    )
+    users_file: Path = Field(Path("users.toml"), description="users and roles; `linegate users add` writes it")
+    pki_folder: Path = Field(Path("pki"), description="certificates: own, trusted, issuers, rejected")
+
+    @model_validator(mode="after")
+    def _somebody_may_come(self) -> Self:
+        if not (self.policies or self.anonymous):
+            raise ValueError("policies = []: allowed is an empty list with anonymous = true alone")
+        if len(set(self.policies)) != len(self.policies):
+            raise ValueError(f"policies = {list(self.policies)}: each once")
+        return self
 
 
 class ModbusSerial(Section):

@@ -8,6 +8,7 @@ from bridge.config import CameraSettings, Config, StationSettings
 from bridge.config_plc import Modbus
 from bridge.domain.gate_settings import GateSettings, parts_between, smallest_pitch_mm, window_for
 from bridge.domain.recipe import Recipe
+from bridge.outputs.opcua_users import load_users
 from bridge.ports import Loaded
 
 RING_SLOTS = 16
@@ -184,8 +185,11 @@ def _warnings(config: Config, loaded: Mapping[str, Loaded]) -> list[str]:
             )
     if config.opcua.enabled and config.opcua.anonymous:
         warnings.append("opcua.anonymous = true: anybody who reaches the port may read and write")
-    if config.opcua.enabled and not config.opcua.anonymous:
-        warnings.append("opcua.anonymous = false and no users: the OPC UA port stays closed and Degraded is set")
+    if config.opcua.enabled and not config.opcua.anonymous and not load_users(config.opcua.users_file):
+        warnings.append(
+            f"opcua.anonymous = false and no user in {config.opcua.users_file}: the OPC UA port stays closed and Degraded "
+            "is set until `linegate users add NAME --role plc`"
+        )
     return warnings + modbus_warnings(config.modbus)
 
 

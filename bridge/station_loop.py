@@ -105,8 +105,7 @@ class StationLoop:
             messages.Command: self._command,
             messages.Refused: lambda refused: condition.raise_alarm("TRIGGER_UNREADABLE", refused.reason),
             messages.LinkChange: self._link,
-            messages.SerialLink: condition.serial_link,
-            messages.PictureLost: condition.picture_lost,
+            messages.AlarmState: condition.alarm_told,
             messages.GateNews: self._gate_news,
         }
 

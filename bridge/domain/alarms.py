@@ -186,4 +186,10 @@ ALARMS: Mapping[str, AlarmKind] = _table(
         degraded=True,
         text="the Modbus server's serial line can't be opened or was lost: no PLC is served there",
     ),
+    AlarmKind(
+        code=52,
+        name="OPCUA_CERTIFICATE",
+        severity="warning",
+        text="the OPC UA server's certificate ends soon",
+    ),
 )

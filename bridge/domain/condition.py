@@ -7,7 +7,7 @@ from bridge.domain.alarm_board import AlarmBoard, AlarmChange
 from bridge.domain.gate_settings import GateMode
 from bridge.domain.heartbeat import Heartbeat, HeartbeatWatch
 from bridge.domain.histogram import Histogram
-from bridge.domain.messages import GateNews, Inhibit, PictureLost, PlcBeat, PlcCounts, PlcEnable, SerialLink
+from bridge.domain.messages import AlarmState, GateNews, Inhibit, PlcBeat, PlcCounts, PlcEnable
 from bridge.domain.recipe import Recipe
 from bridge.domain.sequence import Acceptance
 from bridge.domain.station_state import next_state, state_of
@@ -146,13 +146,9 @@ class Condition:
         self.camera_trouble = trouble
         self.set_alarm("CAMERA_LOST", standing=trouble is not None, text=trouble or "")
 
-    def serial_link(self, message: SerialLink) -> None:
-        """Take whether the serial line of the Modbus server can be used."""
-        self.set_alarm("MODBUS_SERIAL_LOST", standing=bool(message.trouble), text=message.trouble)
-
-    def picture_lost(self, message: PictureLost) -> None:
-        """Take that a picture could not be kept."""
-        self.raise_alarm("PICTURE_LOST", message.text)
+    def alarm_told(self, message: AlarmState) -> None:
+        """Take an alarm whose condition somebody else watches."""
+        self.set_alarm(message.name, standing=message.standing, text=message.text)
 
     def plc_counted(self, counts: PlcCounts) -> tuple[int, int]:
         """Take the PLC's running counts; gives how many gate firings and confirmations are new."""

@@ -109,17 +109,12 @@ class LinkChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SerialLink:
-    """Whether the Modbus server's serial line can be used; `trouble` says why not, empty when it can."""
+class AlarmState:
+    """An alarm that stands or stands no more, told by an adapter that knows its condition."""
 
-    trouble: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PictureLost:
-    """A picture that should have been kept could not be."""
-
-    text: str
+    name: str
+    standing: bool
+    text: str = ""
 
 
 GateEventName = Literal["fired", "released", "missed", "stuck", "on", "off", "up", "down", "realtime", "ordinary"]
@@ -151,7 +146,6 @@ Inbound = (
     | Command
     | Refused
     | LinkChange
-    | SerialLink
-    | PictureLost
+    | AlarmState
     | GateNews
 )

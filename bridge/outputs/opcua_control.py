@@ -12,7 +12,6 @@ from asyncua import ua
 from asyncua.common.node import Node
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.address_space import AddressSpace, AttributeService
-from asyncua.server.user_managers import UserManager
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.status_codes import StatusCodes
 
@@ -26,17 +25,6 @@ ANSWER_TIMEOUT_S = 5.0
 
 Place = tuple[PlcPanel, ControlField]
 Answer = list[ua.Variant] | ua.StatusCode
-
-
-class PlcRights(UserManager):
-    """Give every client that was let in the rights of `plc`: it writes Control, it never changes the tree.
-
-    The library's own default would make anybody an administrator who calls himself "admin".
-    """
-
-    def get_user(self, *_: Any, **__: Any) -> User:
-        """Give the one kind of user there is."""
-        return User(role=UserRole.User)
 
 
 class ControlAttributes(AttributeService):

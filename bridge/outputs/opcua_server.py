@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,10 +16,14 @@ from asyncua.server.server import Server
 from asyncua.ua.uaerrors import UaError
 
 from bridge import __version__
+from bridge.domain.messages import AlarmState
 from bridge.errors import StartError
 from bridge.outputs.listening import listen
 from bridge.outputs.node_map import NAMESPACE
-from bridge.outputs.opcua_control import ControlAttributes, Place, PlcRights, add_methods
+from bridge.outputs.opcua_access import Access, Security
+from bridge.outputs.opcua_channel import GuardedServer
+from bridge.outputs.opcua_control import ControlAttributes, Place, add_methods
+from bridge.outputs.opcua_guard import PERIOD_S, AccessWatch
 from bridge.outputs.opcua_tree import Change, StationTree, add_enumerations
 from bridge.outputs.opcua_values import node_id
 from bridge.outputs.opcua_watch import BoundedSubscriptions, ConnectionWatch
@@ -40,7 +45,8 @@ _CLIENT_FAULTS = (LookupError, OSError, RuntimeError, ValueError, TypeError, Att
 class OpcUaServer:
     """Serve the panels of all stations below one line's object. All calls belong to the loop that `start` ran on.
 
-    Only anonymous access with the rights of `plc` (policy None) is served; without `anonymous` the port stays closed.
+    `security` says where certificates and users lie; `anonymous` opens policy None beside it, with the rights of `plc`.
+    While nobody could log in the port stays closed.
     """
 
     def __init__(
@@ -51,66 +57,82 @@ class OpcUaServer:
         endpoint: str,
         clock_ns: Callable[[], int],
         anonymous: bool,
+        security: Security | None = None,
         patience_s: float = PATIENCE_S,
+        look_s: float = PERIOD_S,
     ) -> None:
         self._patience_s = patience_s
         self._panels = tuple(panels)
         self._line = line
         self._endpoint = endpoint
         self._clock_ns = clock_ns
-        self._anonymous = anonymous
-        self._server: Server | None = None
+        self._access = Access(anonymous=anonymous, security=security, line=line, host=urlsplit(endpoint).hostname or "")
+        self._guard = AccessWatch(self._access, open_port=self._open, post=self._post, period_s=look_s)
+        self._guarding: asyncio.Task[None] | None = None
+        self.port: int | None = None
         self._trees: list[StationTree] = []
         self._changes: asyncio.Queue[Change] = asyncio.Queue()
         self._teller: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
 
     async def start(self) -> int | None:
-        """Build the tree, open the port and give its number; None when it stays closed. Raises StartError after 3 s."""
-        if not self._anonymous:
-            return None
+        """Build the tree, open the port and give its number; None while it stays closed. Raises StartError after 3 s."""
+        logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it writes a traceback for each client that errs
+        await self._access.load()
+        await self._guard.begin()
+        self._guarding = asyncio.create_task(self._guard.run(), name="opcua-access")
+        return self.port
+
+    async def _open(self) -> GuardedServer:
         parts = urlsplit(self._endpoint)
         host, wanted = parts.hostname or "127.0.0.1", 4840 if parts.port is None else parts.port
         # The library logs a traceback for a port in use: find out before it tries.
         listener = await listen(host, wanted, what="OPC UA", key="[opcua] endpoint")
         port = int(listener.getsockname()[1])
         listener.close()
-        server = Server(user_manager=PlcRights())
+        server = GuardedServer(self._access)
         await server.init()
         self._limit(server)
         server.set_endpoint(f"{parts.scheme}://{host}:{port}{parts.path}")
         server.socket_address = (host, port)
         server.set_server_name("Linegate")
         server.application_type = ua.ApplicationType.Server
-        await server.set_application_uri(f"{NAMESPACE}:server")
+        await server.set_application_uri(self._access.own.uri if self._access.own else f"{NAMESPACE}:server")
         index = await server.register_namespace(NAMESPACE)
         if index != NAMESPACE_INDEX:
             raise StartError(f"OPC UA namespace {NAMESPACE} has index {index}, it must be {NAMESPACE_INDEX}")
         built = datetime.fromtimestamp(0, UTC)
         await server.set_build_info(f"{NAMESPACE}:bridge", "Linegate", "Linegate", __version__, "0", built)
-        server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
-        server.set_identity_tokens([ua.AnonymousIdentityToken])
         await self._build(server, index)
         try:
             await server.start()
         except OSError as exc:
             raise StartError(f"OPC UA can't open port {port} on {host}: {exc.strerror or exc}") from exc
-        self._server = server
+        self.port = port
         self._teller = asyncio.create_task(self._tell(), name="opcua-notifications")
         watch = ConnectionWatch(server, max_bytes=2 * MAX_MESSAGE, patience_s=self._patience_s)
         self._watcher = asyncio.create_task(watch.run(), name="opcua-connections")
-        return port
+        return server
 
     async def stop(self) -> None:
         """Close every session and the port."""
-        await _end(self._watcher)
-        await _end(self._teller)
+        for task in (self._guarding, self._watcher, self._teller):
+            await _end(task)
         if self._server is not None:
             # The library's clock would take up to 1 s to see that it is to stop.
             await _end(self._server.iserver.time_task)
             self._server.iserver.time_task = None
             await self._server.stop()
-        self._server = self._teller = self._watcher = None
+        self._access.close()
+        self._guard.server = self._teller = self._watcher = self._guarding = None
+
+    @property
+    def _server(self) -> GuardedServer | None:
+        return self._guard.server
+
+    def _post(self, alarm: AlarmState) -> None:
+        for panel in self._panels:
+            panel.post(alarm)
 
     def refresh_clocks(self) -> None:
         """Tell subscribers of the bridge clock what it is now."""

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import structlog
 
 from bridge.domain.gate import GateOrder
-from bridge.domain.messages import Inbound, SerialLink
+from bridge.domain.messages import AlarmState, Inbound
 from bridge.domain.part import Result
 from bridge.domain.status import StationStatus
 from bridge.errors import StartError
 from bridge.outputs.modbus_service import ModbusService, ModbusSettings
+from bridge.outputs.opcua_access import Security
 from bridge.outputs.opcua_server import OpcUaServer
 from bridge.outputs.plc_panel import PlcPanel
 from bridge.outputs.words import WordOrder
@@ -41,10 +42,11 @@ class PlcStation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpcUaSettings:
-    """Where the OPC UA server listens. Without `anonymous` its port stays closed."""
+    """Where the OPC UA server listens and whom it lets in; while that is nobody its port stays closed."""
 
     endpoint: str = "opc.tcp://127.0.0.1:4840/linegate/"
     anonymous: bool = False
+    security: Security | None = None
 
 
 class StationOutput:
@@ -198,7 +200,7 @@ class PlcServers:
 
     def _tell_of_serial_line(self, trouble: str) -> None:
         for panel in self._panels:
-            panel.post(SerialLink(trouble=trouble))
+            panel.post(AlarmState(name="MODBUS_SERIAL_LOST", standing=bool(trouble), text=trouble))
 
     def _opcua_server(self) -> OpcUaServer | None:
         settings = self._opcua
@@ -210,6 +212,7 @@ class PlcServers:
             endpoint=settings.endpoint,
             clock_ns=time.monotonic_ns,
             anonymous=settings.anonymous,
+            security=settings.security,
         )
 
     async def _tick(self, opcua: OpcUaServer | None) -> None:
