@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import compare, gate, outputs, pollers, secured, stations
+from benchmarks import compare, gate, notifications, outputs, pollers, secured, stations
 from benchmarks.figures import Findings, Setup
 from benchmarks.pictures import SHIPPED, make_payloads
 from benchmarks.report import QUIET, Conditions, aims_table, page
@@ -25,6 +25,7 @@ PARTS: Mapping[str, Callable[[Setup], Findings]] = {
     "floor": compare.measure,
     "outputs": outputs.measure,
     "secured": secured.measure,
+    "notifications": notifications.measure,
     "gate": gate.measure,
     "stations": stations.measure,
     "pollers": pollers.measure,

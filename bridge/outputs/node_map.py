@@ -166,7 +166,7 @@ _GATE = (
              value=_gate(lambda r, _: r.part.sequence, 0)),
 )
 
-_RESULT = (
+RESULT_NODES = (
     NodeSpec(group="Result", name="PartId", data_type="String", text="part id",
              value=_result(lambda r: short(r.part.part_id), "")),
     NodeSpec(group="Result", name="Verdict", data_type="VerdictEnum", text="verdict, 0 without a valid result",
@@ -195,7 +195,7 @@ _RESULT = (
 # fmt: on
 
 # In this order values are written and their changes told: the sequences that clients wait for come last.
-NODES: tuple[NodeSpec, ...] = (*_STATUS, *_COUNTERS, *_RING, *_GATE, *_RESULT)
+NODES: tuple[NodeSpec, ...] = (*_STATUS, *_COUNTERS, *_RING, *_GATE, *RESULT_NODES)
 _CODED = frozenset({"Verdict", "Disposition"})
 
 

@@ -18,7 +18,6 @@ from asyncua.crypto.security_policies import SecurityPolicy, SecurityPolicyFacto
 from asyncua.crypto.uacrypto import der_from_x509, x509_from_der
 from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
 from asyncua.server.server import Server
-from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.ua_binary import struct_from_binary, uatcp_to_binary
@@ -28,6 +27,7 @@ from cryptography.exceptions import InvalidSignature
 from bridge.outputs.opcua_access import Access
 from bridge.outputs.opcua_pki import application_uris
 from bridge.outputs.opcua_session import PlcInternalServer, PlcSession
+from bridge.outputs.opcua_transport import StrictProcessor, StrictProtocol
 from bridge.outputs.opcua_values import standard_id
 
 POLICIES: dict[str, type[SecurityPolicy]] = {
@@ -93,7 +93,7 @@ class GuardedFactory(SecurityPolicyFactory):
         return made
 
 
-class GuardedProcessor(UaProcessor):
+class GuardedProcessor(StrictProcessor):
     """One connection's messages, of which each is checked before the library acts on it."""
 
     def __init__(self, access: Access, server: PlcInternalServer, transport: Any, limits: TransportLimits) -> None:
@@ -192,7 +192,7 @@ class GuardedProcessor(UaProcessor):
         )
 
 
-class GuardedProtocol(OPCUAProtocol):
+class GuardedProtocol(StrictProtocol):
     """One connection, whose messages go to a GuardedProcessor."""
 
     def __init__(self, access: Access, **named: Any) -> None:

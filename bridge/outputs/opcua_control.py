@@ -10,6 +10,7 @@ from typing import Any
 
 from asyncua import ua
 from asyncua.common.node import Node
+from asyncua.common.utils import ServiceError
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.address_space import AddressSpace, AttributeService
 from asyncua.ua.attribute_ids import AttributeIds
@@ -22,6 +23,7 @@ from bridge.outputs.opcua_values import VARIANT_TYPES, argument, node_id, status
 from bridge.outputs.plc_panel import PlcPanel
 
 ANSWER_TIMEOUT_S = 5.0
+MAX_OPERATIONS = 5_000
 
 Place = tuple[PlcPanel, ControlField]
 Answer = list[ua.Variant] | ua.StatusCode
@@ -35,8 +37,14 @@ class ControlAttributes(AttributeService):
         self._places = places
         self._clock_ns = clock_ns
 
+    def read(self, params: ua.ReadParameters) -> list[ua.DataValue]:
+        """Answer a Read from one state; raises ServiceError for one that would hold up the others."""
+        _bounded(len(params.NodesToRead))
+        return super().read(params)
+
     async def write(self, params: ua.WriteParameters, user: User = User(role=UserRole.Admin)) -> list[ua.StatusCode]:  # noqa: B008 - the library's signature
         """Write what is right and answer for each value; a refused value changes nothing."""
+        _bounded(len(params.NodesToWrite))
         refused = [self._refusal(each) if user.role is not UserRole.Admin else None for each in params.NodesToWrite]
         accepted = [_never_null(each) for each, code in zip(params.NodesToWrite, refused, strict=True) if code is None]
         codes = iter(await super().write(ua.WriteParameters(NodesToWrite=accepted), user))
@@ -73,6 +81,11 @@ class ControlAttributes(AttributeService):
             by_panel.setdefault(id(panel), (panel, {}))[1][control.key] = "" if value is None else value
         for panel, values in by_panel.values():
             panel.control("opcua", values, now_ns=self._clock_ns())
+
+
+def _bounded(operations: int) -> None:
+    if operations > MAX_OPERATIONS:
+        raise ServiceError(int(StatusCodes.BadTooManyOperations))
 
 
 def _never_null(each: ua.WriteValue) -> ua.WriteValue:

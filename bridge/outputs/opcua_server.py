@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -13,7 +12,6 @@ import structlog
 from asyncua import ua
 from asyncua.common.connection import TransportLimits
 from asyncua.server.server import Server
-from asyncua.ua.uaerrors import UaError
 
 from bridge import __version__
 from bridge.domain.messages import AlarmState
@@ -23,10 +21,12 @@ from bridge.outputs.node_map import NAMESPACE
 from bridge.outputs.opcua_access import Access, Security
 from bridge.outputs.opcua_channel import GuardedServer
 from bridge.outputs.opcua_control import ControlAttributes, Place, add_methods
+from bridge.outputs.opcua_events import CLIENT_FAULTS, OpcUaEvents
 from bridge.outputs.opcua_guard import PERIOD_S, AccessWatch
+from bridge.outputs.opcua_transport import quieten
 from bridge.outputs.opcua_tree import Change, StationTree, add_enumerations
 from bridge.outputs.opcua_values import node_id
-from bridge.outputs.opcua_watch import BoundedSubscriptions, ConnectionWatch
+from bridge.outputs.opcua_watch import BoundedSubscriptions, BoundedView, ConnectionWatch
 from bridge.outputs.plc_panel import PlcPanel
 
 _log = structlog.get_logger(__name__)
@@ -38,8 +38,6 @@ SESSION_TIMEOUT_MS = 60_000.0
 MAX_MESSAGE = 4 * 2**20
 PATIENCE_S = 10.0
 _BUFFER = 65_535
-# What the library raises while a client goes away under a notification.
-_CLIENT_FAULTS = (LookupError, OSError, RuntimeError, ValueError, TypeError, AttributeError, UaError)
 
 
 class OpcUaServer:
@@ -68,16 +66,15 @@ class OpcUaServer:
         self._clock_ns = clock_ns
         self._access = Access(anonymous=anonymous, security=security, line=line, host=urlsplit(endpoint).hostname or "")
         self._guard = AccessWatch(self._access, open_port=self._open, post=self._post, period_s=look_s)
-        self._guarding: asyncio.Task[None] | None = None
         self.port: int | None = None
         self._trees: list[StationTree] = []
         self._changes: asyncio.Queue[Change] = asyncio.Queue()
-        self._teller: asyncio.Task[None] | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._guarding: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> int | None:
         """Build the tree, open the port and give its number; None while it stays closed. Raises StartError after 3 s."""
-        logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it writes a traceback for each client that errs
+        quieten()
         await self._access.load()
         await self._guard.begin()
         self._guarding = asyncio.create_task(self._guard.run(), name="opcua-access")
@@ -103,20 +100,24 @@ class OpcUaServer:
             raise StartError(f"OPC UA namespace {NAMESPACE} has index {index}, it must be {NAMESPACE_INDEX}")
         built = datetime.fromtimestamp(0, UTC)
         await server.set_build_info(f"{NAMESPACE}:bridge", "Linegate", "Linegate", __version__, "0", built)
-        await self._build(server, index)
+        events = OpcUaEvents(server, line=self._line, index=index)
+        await self._build(server, index, events)
         try:
             await server.start()
         except OSError as exc:
             raise StartError(f"OPC UA can't open port {port} on {host}: {exc.strerror or exc}") from exc
         self.port = port
-        self._teller = asyncio.create_task(self._tell(), name="opcua-notifications")
         watch = ConnectionWatch(server, max_bytes=2 * MAX_MESSAGE, patience_s=self._patience_s)
-        self._watcher = asyncio.create_task(watch.run(), name="opcua-connections")
+        self._tasks += [
+            asyncio.create_task(each, name=f"opcua-{name}")
+            for name, each in (("notifications", self._tell()), ("events", events.run()), ("connections", watch.run()))
+        ]
         return server
 
     async def stop(self) -> None:
         """Close every session and the port."""
-        for task in (self._guarding, self._watcher, self._teller):
+        await _end(self._guarding)
+        for task in self._tasks:
             await _end(task)
         if self._server is not None:
             # The library's clock would take up to 1 s to see that it is to stop.
@@ -124,7 +125,7 @@ class OpcUaServer:
             self._server.iserver.time_task = None
             await self._server.stop()
         self._access.close()
-        self._guard.server = self._teller = self._watcher = self._guarding = None
+        self._guard.server, self._guarding, self._tasks = None, None, []
 
     @property
     def _server(self) -> GuardedServer | None:
@@ -145,7 +146,9 @@ class OpcUaServer:
         server.iserver.max_session_timeout_ms = SESSION_TIMEOUT_MS
         server.iserver.max_monitored_item_queue_size = 1_000
         server.iserver.max_pending_activation_seconds = 0.0  # the watch closes whoever has no session
-        server.iserver.subscription_service = BoundedSubscriptions(server.iserver.aspace, server.iserver)
+        subscriptions = BoundedSubscriptions(server.iserver.aspace, server.iserver)
+        server.iserver.subscription_service = server.iserver.isession.subscription_service = subscriptions
+        server.iserver.view_service = BoundedView(server.iserver.aspace)
         server.iserver.allow_remote_admin = False
         server.limits = TransportLimits(
             max_recv_buffer=_BUFFER,
@@ -154,9 +157,10 @@ class OpcUaServer:
             max_message_size=MAX_MESSAGE,
         )
 
-    async def _build(self, server: Server, index: int) -> None:
+    async def _build(self, server: Server, index: int, events: OpcUaEvents) -> None:
         types = await add_enumerations(server, index)
         line = await server.nodes.objects.add_object(node_id(self._line, index), ua.QualifiedName(self._line, index))
+        await events.build(line, types)
         places: dict[ua.NodeId, Place] = {}
         for panel in self._panels:
             tree = StationTree(
@@ -164,6 +168,7 @@ class OpcUaServer:
             )
             station = await tree.build(server, line, types)
             await add_methods(station, panel, root=tree.root, index=index)
+            await events.add(station, panel)
             places |= {node: (panel, control) for node, control in tree.controls.items()}
             self._trees.append(tree)
         server.iserver.attribute_service = ControlAttributes(
@@ -177,7 +182,7 @@ class OpcUaServer:
             for handle, callback in list(attribute.datachange_callbacks.items()):
                 try:
                     await callback(handle, value)
-                except _CLIENT_FAULTS as exc:
+                except CLIENT_FAULTS as exc:
                     _log.debug("opcua notification lost", reason=str(exc))
 
 

@@ -11,21 +11,26 @@ from typing import Any
 
 import structlog
 from asyncua import ua
+from asyncua.common.utils import ServiceError
+from asyncua.server.address_space import ViewService
 from asyncua.server.binary_server_asyncio import OPCUAProtocol
 from asyncua.server.internal_session import SessionState
 from asyncua.server.server import Server
 from asyncua.server.subscription_service import SubscriptionService
+from asyncua.ua.status_codes import StatusCodes
 
 from bridge.outputs.listening import keep_alive
+from bridge.outputs.opcua_items import StationItems
 
 _log = structlog.get_logger(__name__)
 
 PERIOD_S = 0.2
 SHORTEST_INTERVAL_MS = 5.0
+MAX_BROWSED = 1_000
 
 
 class BoundedSubscriptions(SubscriptionService):
-    """Subscriptions that publish at most every 5 ms, or (at an interval of 0) at each change."""
+    """Subscriptions that publish at most every 5 ms, or (at an interval of 0) at each change; items as `StationItems`."""
 
     async def create_subscription(
         self, params: ua.CreateSubscriptionParameters, *arguments: Any, **named: Any
@@ -33,7 +38,29 @@ class BoundedSubscriptions(SubscriptionService):
         """Create one, its interval revised; raises ServiceError where there are too many."""
         if 0.0 < params.RequestedPublishingInterval < SHORTEST_INTERVAL_MS:
             params.RequestedPublishingInterval = SHORTEST_INTERVAL_MS
-        return await super().create_subscription(params, *arguments, **named)
+        created = await super().create_subscription(params, *arguments, **named)
+        subscription = self.subscriptions[created.SubscriptionId]
+        subscription.monitored_item_srv = StationItems(subscription, self.aspace)
+        return created
+
+
+class BoundedView(ViewService):
+    """Browses and translates no more at once than costs the other clients some tenths of a second."""
+
+    def browse(self, params: ua.BrowseParameters) -> list[ua.BrowseResult]:
+        """Browse; raises ServiceError."""
+        _bounded(len(params.NodesToBrowse))
+        return super().browse(params)
+
+    def translate_browsepaths_to_nodeids(self, browsepaths: list[ua.BrowsePath]) -> list[ua.BrowsePathResult]:
+        """Translate; raises ServiceError."""
+        _bounded(len(browsepaths))
+        return super().translate_browsepaths_to_nodeids(browsepaths)
+
+
+def _bounded(operations: int) -> None:
+    if operations > MAX_BROWSED:
+        raise ServiceError(int(StatusCodes.BadTooManyOperations))
 
 
 class ConnectionWatch:
@@ -49,6 +76,7 @@ class ConnectionWatch:
         self._alone_since: dict[OPCUAProtocol, float] = {}
         self._deaf_since: dict[OPCUAProtocol, float] = {}
         self._seen: set[OPCUAProtocol] = set()
+        self._is_full = False
 
     async def run(self) -> None:
         """Look at every connection, for ever."""
@@ -59,6 +87,7 @@ class ConnectionWatch:
     def check(self, now_s: float) -> None:
         """Look at every connection once; `now_s` is monotonic."""
         clients = list(self._server.bserver.clients) if self._server.bserver else []
+        self._say_when_full(is_full=len(clients) >= self._server.iserver.max_connections)
         self._seen.intersection_update(clients)
         for marks in (self._alone_since, self._deaf_since):
             for gone in marks.keys() - self._seen:
@@ -74,6 +103,15 @@ class ConnectionWatch:
             if reason:
                 _log.debug("opcua client closed", client=str(client.peer_name), reason=reason)
                 transport.abort()
+
+    def _say_when_full(self, *, is_full: bool) -> None:
+        if is_full and not self._is_full:
+            _log.warning(
+                "opcua_full", text="no more clients are let in", connections=self._server.iserver.max_connections
+            )
+        elif self._is_full and not is_full:
+            _log.info("opcua_has_room")
+        self._is_full = is_full
 
     def _fault(self, client: OPCUAProtocol, transport: asyncio.Transport, now_s: float) -> str:
         if len(client._buffer) > self._max_bytes:

@@ -19,7 +19,7 @@ from bridge.outputs.plc_control import ControlInterpreter, PlcProtocol
 from bridge.outputs.plc_view import EMPTY_RING, RING_SLOTS, SLOT_SIZE, PlcView, Shown
 from bridge.outputs.register_map import RING_BASE, encode_slot, slot_address
 from bridge.outputs.words import WordOrder
-from bridge.ports import Outcome
+from bridge.ports import Alarm, Outcome
 
 HISTORY = 1000
 STALE_AFTER_NS = 2_000_000_000
@@ -57,10 +57,24 @@ class PlcPanel:
         }
         self._heartbeat_at_ns: int | None = None
         self._watchers: list[Callable[[PlcView], None]] = []
+        self.alarms: dict[str, Alarm] = {}
+        self._alarm_watchers: list[Callable[[Alarm], None]] = []
 
     def watch(self, watcher: Callable[[PlcView], None]) -> None:
         """Call `watcher` with each new view, at once, within the same loop step."""
         self._watchers.append(watcher)
+
+    def watch_alarms(self, watcher: Callable[[Alarm], None]) -> None:
+        """Call `watcher` with each alarm that is raised or cleared."""
+        self._alarm_watchers.append(watcher)
+
+    def alarm(self, alarm: Alarm) -> None:
+        """Keep in `alarms` what stands, and tell the watchers of the change."""
+        self.alarms.pop(alarm.kind.name, None)
+        if alarm.raised:
+            self.alarms[alarm.kind.name] = alarm
+        for watcher in self._alarm_watchers:
+            watcher(alarm)
 
     def result_document(self, sequence: int) -> str | None:
         """Give the JSON verdict of one of the last 1,000 results, replayed ones too; None when unknown."""

@@ -74,7 +74,8 @@ class StationOutput:
         self._hand_over(self._show, status)
 
     def alarm(self, alarm: Alarm) -> None:
-        """Show nothing: PLCs see alarms in the status, by code and text."""
+        """Tell those who listen for events; in the status PLCs see the foremost alarm, by code and text."""
+        self._hand_over(self._panel.alarm, alarm)
 
     def gate_report(
         self, event: GateEvent, result: Result, order: GateOrder, reason: str | None, error_ms: float | None = None

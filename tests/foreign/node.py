@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import shutil
 import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,53 @@ def need_node() -> str:
             subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=HERE, check=True, timeout=INSTALL_S)
             stamp.touch()
     return node
+
+
+@contextlib.asynccontextmanager
+async def node_program(script: str, *arguments: str) -> AsyncIterator[NodeProgram]:
+    """Run a script of this folder until the end of the block, where its standard input ends; it must then end with 0."""
+    process = await asyncio.create_subprocess_exec(
+        need_node(), str(HERE / script), *arguments,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, limit=2**22,
+    )  # fmt: skip
+    program = NodeProgram(process)
+    try:
+        yield program
+        async with asyncio.timeout(10):
+            rest, complained = await process.communicate(b"")  # which ends its standard input
+        assert process.returncode == 0, (rest + complained).decode(errors="replace")[-3000:]
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@dataclass(frozen=True)
+class NodeProgram:
+    """A script that runs beside the test: it writes JSON objects, one a line, and reads lines."""
+
+    process: asyncio.subprocess.Process
+
+    async def next(self, limit_s: float = 15.0) -> dict[str, Any]:
+        """Give the next object that it writes; fails when it ended."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(limit_s):
+            while not (line := await self.process.stdout.readline()).startswith(b"{"):
+                if not line:
+                    assert self.process.stderr is not None
+                    raise AssertionError((await self.process.stderr.read()).decode(errors="replace")[-3000:])
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    async def ask(self, **command: Any) -> dict[str, Any]:
+        """Give it a command as JSON, and wait for its answer."""
+        self.tell(json.dumps(command))
+        return await self.next()
+
+    def tell(self, line: str) -> None:
+        """Give it a line."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line.encode() + b"\n")
 
 
 async def run_node(script: str, *arguments: str, limit_s: float = 25.0) -> list[dict[str, Any]]:

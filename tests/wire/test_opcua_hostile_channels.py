@@ -141,7 +141,7 @@ async def test_an_encrypted_password_of_another_session_is_no_password(bench: Se
     assert await refusal(again) == "BadIdentityTokenInvalid"
 
 
-@pytest.mark.parametrize("garbage", [b"", b"\xff" * 256, b"x" * 2_000_000])
+@pytest.mark.parametrize("garbage", [b"", b"\xff" * 256, b"x" * 400_000])
 async def test_a_password_that_is_no_ciphertext_is_refused(bench: SecuredBench, garbage: bytes) -> None:
     client = await odd(bench)
     client.activate = lambda params: setattr(params.UserIdentityToken, "Password", garbage)

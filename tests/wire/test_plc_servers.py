@@ -12,12 +12,13 @@ import pytest
 import pytest_asyncio
 from asyncua import Client, ua
 
+from bridge.domain.alarms import ALARMS
 from bridge.domain.messages import Command, EncoderSample, Inbound, Reply
 from bridge.errors import StartError
 from bridge.outputs.modbus_service import ModbusSettings
 from bridge.outputs.plc_servers import OpcUaSettings, PlcServers, PlcStation
-from bridge.ports import VerdictOutput
-from tests.outputs.samples import ORDERED, READY, outcome, result, status
+from bridge.ports import Alarm, VerdictOutput
+from tests.outputs.samples import DECIDED_UTC_NS, ORDERED, READY, outcome, result, status
 from tests.wire.modbus_bench import RawClient, write_registers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -84,6 +85,29 @@ async def test_a_verdict_reaches_registers_and_tags(running: Running) -> None:
         assert got == "kept from before the start"
     assert running.servers.output("station1").last_publish_ms is not None
     modbus.close()
+
+
+class Heard:
+    """The alarms that a subscriber of events was told of."""
+
+    def __init__(self) -> None:
+        self.alarms: asyncio.Queue[tuple[int, bool]] = asyncio.Queue()
+
+    def event_notification(self, event: object) -> None:
+        if event.EventType.Identifier == "StationAlarmType":  # type: ignore[attr-defined]
+            self.alarms.put_nowait((event.Code, event.Retain))  # type: ignore[attr-defined]
+
+
+async def test_an_alarm_reaches_those_who_listen_for_events(running: Running) -> None:
+    async with Client(f"opc.tcp://127.0.0.1:{running.servers.opcua_port}/linegate/") as client:
+        heard = Heard()
+        subscription = await client.create_subscription(10, heard)
+        kind = client.get_node("ns=2;s=StationAlarmType")
+        await subscription.subscribe_events(client.get_node("ns=2;s=line1"), kind)
+        output: VerdictOutput = running.servers.output("station2")
+        for raised in (True, False):
+            output.alarm(Alarm(kind=ALARMS["CAMERA_LOST"], raised=raised, text="gone", at_utc_ns=DECIDED_UTC_NS))
+        assert [await asyncio.wait_for(heard.alarms.get(), 5) for _ in range(2)] == [(34, True), (34, False)]
 
 
 async def test_what_plcs_write_is_posted_on_the_main_loop(running: Running) -> None:
