@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from bridge.config import CameraSettings, Config, GateOutput, StationSettings
 from bridge.config_plc import ModbusTls
@@ -24,6 +25,7 @@ from bridge.outputs.modbus_tls import TlsFiles, server_context
 from bridge.outputs.opcua_access import Security
 from bridge.outputs.plc_servers import OpcUaSettings, PlcServers, PlcStation
 from bridge.ports import Camera, Clock, Inbox
+from bridge.recipe_files import all_recipes
 from bridge.records.journal import Journal
 from bridge.records.pictures import PictureStore
 
@@ -155,8 +157,8 @@ def _tls_port(tls: ModbusTls) -> TlsPort | None:
     return TlsPort(port=tls.port, context=server_context(files))
 
 
-def plc_servers(config: Config, doors: Sequence[Inbox]) -> PlcServers:
-    """Make the servers that PLCs read."""
+def plc_servers(config: Config, doors: Sequence[Inbox], recipes: Path) -> PlcServers:
+    """Make the servers that PLCs read; `recipes` is the folder beside the configuration."""
     modbus, opcua = config.modbus, config.opcua
     return PlcServers(
         [
@@ -179,6 +181,8 @@ def plc_servers(config: Config, doors: Sequence[Inbox]) -> PlcServers:
                 users_file=opcua.users_file,
                 pki_folder=opcua.pki_folder,
             ),
+            machine_vision=opcua.machine_vision,
+            recipes=lambda: [f"{each.name}@{each.revision}" for each in all_recipes(recipes)],
         )
         if opcua.enabled
         else None,

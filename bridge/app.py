@@ -106,7 +106,7 @@ async def run_bridge(config: Config, recipes: Path) -> None:
     gc.disable()  # the start makes 100,000 objects that stay: looking through them again and again is a third of its time
     async with AsyncExitStack() as stack:
         doors = [Doorway() for _ in config.stations]
-        servers = plc_servers(config, doors)
+        servers = plc_servers(config, doors, recipes)
         stack.push_async_callback(servers.stop)
         models = await _load_and_open(_load_all(book, config.stations, stack), servers.start())
         journal = Journal(config.records.url)

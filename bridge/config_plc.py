@@ -24,6 +24,7 @@ class Opcua(Section):
         description="address that the server listens on",
     )
     anonymous: bool = Field(False, description="let anonymous clients read and write (policy None)")
+    machine_vision: bool = Field(True, description="a VisionSystem (OPC 40100-1) for each station beside the tags")
     policies: tuple[Policy, ...] = Field(
         get_args(Policy), description="security policies, each with Sign and SignAndEncrypt"
     )

@@ -264,6 +264,7 @@ class Condition:
             last_sequence=self.last_sequence,
             firing_error_ms=self.firing_error_ms,
             gate_on=self.gate_on,
+            enabled=self.plc_enabled and self.operator_enabled,
         )
 
     def _note(self, change: AlarmChange | None) -> None:

@@ -68,7 +68,7 @@ class StationStatus:
     """A station's own view of itself, shown by every output. Handshake bits are added by the PLC panel.
 
     `error_code` is the newest standing alarm's code, 0 = none. `belt_speed_mm_s` is None when unknown or stale.
-    `gate_on` is the gate's coil as the bridge's own gate process last wrote it.
+    `gate_on` is the gate's coil as the bridge's own gate process last wrote it. `enabled` is both the PLC's and the operator's.
     """
 
     state: StationState
@@ -94,3 +94,4 @@ class StationStatus:
     last_sequence: int
     firing_error_ms: float | None = None
     gate_on: bool = False
+    enabled: bool = True

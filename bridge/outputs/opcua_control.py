@@ -141,15 +141,16 @@ def _checked(spec: MethodSpec, call: Callable[..., Awaitable[Answer]]) -> Callab
 
 
 async def _select_recipe(panel: PlcPanel, name: str) -> Answer:
-    reply = await _ask(
+    reply = await ask(
         panel, lambda respond: Command(name="select-recipe", origin="opcua", recipe=name, respond=respond)
     )
+    reply = reply or Reply(ok=False, text=f"no answer from the station within {ANSWER_TIMEOUT_S:.0f} s")
     return [ua.Variant(reply.ok, ua.VariantType.Boolean), ua.Variant(reply.text, ua.VariantType.String)]
 
 
 async def _reset_counters(panel: PlcPanel) -> Answer:
-    reply = await _ask(panel, lambda respond: Command(name="reset-counters", origin="opcua", respond=respond))
-    return [] if reply.ok else status_code(StatusCodes.BadInvalidState)
+    reply = await ask(panel, lambda respond: Command(name="reset-counters", origin="opcua", respond=respond))
+    return [] if reply is not None and reply.ok else status_code(StatusCodes.BadInvalidState)
 
 
 async def _get_result(panel: PlcPanel, sequence: int) -> Answer:
@@ -159,8 +160,10 @@ async def _get_result(panel: PlcPanel, sequence: int) -> Answer:
     return [ua.Variant(document, ua.VariantType.String)]
 
 
-async def _ask(panel: PlcPanel, command: Callable[[Callable[[Reply], None]], Command]) -> Reply:
-    """Post a command and wait for the station's answer, which comes from another thread."""
+async def ask(
+    panel: PlcPanel, command: Callable[[Callable[[Reply], None]], Command], *, timeout_s: float = ANSWER_TIMEOUT_S
+) -> Reply | None:
+    """Post a command and wait for the station's answer, which comes from another thread; None when it gives none."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Reply] = loop.create_future()
 
@@ -174,6 +177,6 @@ async def _ask(panel: PlcPanel, command: Callable[[Callable[[Reply], None]], Com
 
     panel.post(command(respond))
     try:
-        return await asyncio.wait_for(answer, ANSWER_TIMEOUT_S)
+        return await asyncio.wait_for(answer, timeout_s)
     except TimeoutError:
-        return Reply(ok=False, text=f"no answer from the station within {ANSWER_TIMEOUT_S:.0f} s")
+        return None

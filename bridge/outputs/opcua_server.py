@@ -11,12 +11,14 @@ from urllib.parse import urlsplit
 import structlog
 from asyncua import ua
 from asyncua.common.connection import TransportLimits
+from asyncua.common.node import Node
 from asyncua.server.server import Server
 
 from bridge import __version__
 from bridge.domain.messages import AlarmState
 from bridge.errors import StartError
 from bridge.outputs.listening import listen
+from bridge.outputs.machine_vision import MachineVision
 from bridge.outputs.node_map import NAMESPACE
 from bridge.outputs.opcua_access import Access, Security
 from bridge.outputs.opcua_channel import GuardedServer
@@ -58,7 +60,9 @@ class OpcUaServer:
         security: Security | None = None,
         patience_s: float = PATIENCE_S,
         look_s: float = PERIOD_S,
+        machine_vision: MachineVision | None = None,
     ) -> None:
+        self._machine_vision = machine_vision
         self._patience_s = patience_s
         self._panels = tuple(panels)
         self._line = line
@@ -107,6 +111,8 @@ class OpcUaServer:
         except OSError as exc:
             raise StartError(f"OPC UA can't open port {port} on {host}: {exc.strerror or exc}") from exc
         self.port = port
+        if self._machine_vision is not None:
+            self._machine_vision.start()
         watch = ConnectionWatch(server, max_bytes=2 * MAX_MESSAGE, patience_s=self._patience_s)
         self._tasks += [
             asyncio.create_task(each, name=f"opcua-{name}")
@@ -119,6 +125,8 @@ class OpcUaServer:
         await _end(self._guarding)
         for task in self._tasks:
             await _end(task)
+        if self._machine_vision is not None:
+            await self._machine_vision.stop()
         if self._server is not None:
             # The library's clock would take up to 1 s to see that it is to stop.
             await _end(self._server.iserver.time_task)
@@ -162,6 +170,7 @@ class OpcUaServer:
         line = await server.nodes.objects.add_object(node_id(self._line, index), ua.QualifiedName(self._line, index))
         await events.build(line, types)
         places: dict[ua.NodeId, Place] = {}
+        stations: list[tuple[PlcPanel, Node, str]] = []
         for panel in self._panels:
             tree = StationTree(
                 panel, line=self._line, index=index, clock_ns=self._clock_ns, tell=self._changes.put_nowait
@@ -171,6 +180,9 @@ class OpcUaServer:
             await events.add(station, panel)
             places |= {node: (panel, control) for node, control in tree.controls.items()}
             self._trees.append(tree)
+            stations.append((panel, station, tree.root))
+        if self._machine_vision is not None:
+            await self._machine_vision.build(server, stations, index=index, tell=self._changes.put_nowait)
         server.iserver.attribute_service = ControlAttributes(
             server.iserver.aspace, places=places, clock_ns=self._clock_ns
         )

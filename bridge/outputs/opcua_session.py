@@ -17,9 +17,10 @@ from asyncua.ua.status_codes import StatusCodes
 
 from bridge.outputs.opcua_access import Person
 from bridge.outputs.opcua_values import standard_id, status_code
+from bridge.outputs.vision_methods import READING
 
 # A viewer may call what only reads.
-_READING_METHODS = ("GetResult",)
+_READING_METHODS = frozenset({"GetResult", *READING})
 _READING_STANDARD = {
     standard_id(number)
     for number in (

@@ -80,6 +80,11 @@ class PlcPanel:
         """Give the JSON verdict of one of the last 1,000 results, replayed ones too; None when unknown."""
         return self._history.get(sequence)
 
+    @property
+    def newest_sequence(self) -> int | None:
+        """The sequence of the newest verdict that is remembered, an earlier run's too; None without one."""
+        return next(reversed(self._history), None)
+
     def publish(self, outcome: Outcome) -> None:
         """Show one outcome. A replayed one enters the history alone: actuation is never replayed."""
         sequence = outcome.result.part.sequence

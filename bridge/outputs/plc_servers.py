@@ -16,10 +16,12 @@ from bridge.domain.messages import AlarmState, Inbound
 from bridge.domain.part import Result
 from bridge.domain.status import StationStatus
 from bridge.errors import StartError
+from bridge.outputs.machine_vision import MachineVision
 from bridge.outputs.modbus_service import ModbusService, ModbusSettings
 from bridge.outputs.opcua_access import Security
 from bridge.outputs.opcua_server import OpcUaServer
 from bridge.outputs.plc_panel import PlcPanel
+from bridge.outputs.vision_methods import RecipeList
 from bridge.outputs.words import WordOrder
 from bridge.ports import Alarm, GateEvent, Inbox, Outcome
 
@@ -42,11 +44,16 @@ class PlcStation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpcUaSettings:
-    """Where the OPC UA server listens and whom it lets in; while that is nobody its port stays closed."""
+    """Where the OPC UA server listens and whom it lets in; while that is nobody its port stays closed.
+
+    With `machine_vision` each station has a VisionSystem; `recipes` lists what it can prepare, as `name@revision`.
+    """
 
     endpoint: str = "opc.tcp://127.0.0.1:4840/linegate/"
     anonymous: bool = False
     security: Security | None = None
+    machine_vision: bool = True
+    recipes: RecipeList = tuple
 
 
 class StationOutput:
@@ -214,6 +221,9 @@ class PlcServers:
             clock_ns=time.monotonic_ns,
             anonymous=settings.anonymous,
             security=settings.security,
+            machine_vision=MachineVision(clock_ns=time.monotonic_ns, recipes=settings.recipes)
+            if settings.machine_vision
+            else None,
         )
 
     async def _tick(self, opcua: OpcUaServer | None) -> None:

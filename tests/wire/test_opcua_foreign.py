@@ -102,7 +102,9 @@ async def test_the_tree_has_the_contracts_groups_variables_types_and_access(serv
         children = (await session.ask(browse=f"{LINE}.station1"))["children"]
         methods = {each["name"] for each in children if each["class"] == "Method"}
         assert methods == {"2:SelectRecipe", "2:ResetCounters", "2:GetResult"}
-        assert {each["name"] for each in children if each["class"] == "Object"} == {f"2:{group}" for group in TREE}
+        assert {each["name"] for each in children if each["class"] == "Object"} == {
+            f"2:{group}" for group in (*TREE, "VisionSystem")
+        }
         for group, names in TREE.items():
             found = (await session.ask(browse=f"{LINE}.station1.{group}"))["children"]
             assert {each["name"] for each in found} == {f"2:{name}" for name in names}, group
