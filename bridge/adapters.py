@@ -5,14 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
-from bridge.config import CameraSettings, Config, GateOutput, StationSettings
+from bridge.challenges import PASSED, Challenges
+from bridge.config import CameraSettings, Config, StationSettings
+from bridge.config import GateOutput as GateOutputSettings
 from bridge.config_plc import ModbusTls
-from bridge.domain.gate_settings import GateSettings
+from bridge.domain.belt import Belt
+from bridge.domain.challenge import ChallengeTest
+from bridge.domain.condition import Condition
+from bridge.domain.confirmation import Confirmations
+from bridge.domain.gate_settings import GateSettings, smallest_pitch_mm
+from bridge.domain.guards import GuardSettings
 from bridge.domain.messages import AlarmState
 from bridge.gate.coil import CoilAddress
 from bridge.gate.link import GateProcess
+from bridge.gate_reports import GateReports
 from bridge.inputs.cameras.folder import FolderCamera
 from bridge.inputs.cameras.http import HttpCamera
 from bridge.inputs.cameras.inline import InlineCamera, TriggerFirst
@@ -24,7 +33,7 @@ from bridge.outputs.modbus_service import ModbusSettings
 from bridge.outputs.modbus_tls import TlsFiles, server_context
 from bridge.outputs.opcua_access import Security
 from bridge.outputs.plc_servers import OpcUaSettings, PlcServers, PlcStation
-from bridge.ports import Camera, Clock, Inbox
+from bridge.ports import Camera, Clock, GateOutput, Inbox, VerdictOutput
 from bridge.recipe_files import all_recipes
 from bridge.records.journal import Journal
 from bridge.records.pictures import PictureStore
@@ -100,16 +109,57 @@ def _own_camera(camera: CameraSettings, limit: int) -> Camera | None:
     return None
 
 
-def coil_of(gate: GateOutput) -> CoilAddress:
+def coil_of(gate: GateOutputSettings) -> CoilAddress:
     """Say where a gate's coil is."""
     return CoilAddress(host=gate.host, port=gate.port, coil=gate.coil)
 
 
 def gate_process(settings: StationSettings, timing: GateSettings, door: Inbox, clock: Clock) -> GateProcess | None:
-    """Make the process that fires a station's gate; None where the PLC does."""
-    if settings.gate.mode == "plc":
+    """Make the process that fires a station's gate; None where the PLC does, and in a dry run."""
+    if settings.gate.mode == "plc" or settings.dry_run:
         return None
     return GateProcess(timing, coil_of(settings.gate), clock=clock, tell=door.post)
+
+
+def guard_settings(settings: StationSettings) -> GuardSettings:
+    """Give a station's guards as the domain wants them."""
+    return GuardSettings(**{field.name: getattr(settings, field.name) for field in fields(GuardSettings)})
+
+
+def gate_reports(
+    line: str,
+    settings: StationSettings,
+    timing: GateSettings,
+    belt: Belt,
+    condition: Condition,
+    *,
+    journal: Journal,
+    outputs: Sequence[VerdictOutput],
+    clock: Clock,
+    gate: GateOutput | None,
+) -> GateReports:
+    """Make what follows a station's parts to the bin; challenge tests count from the last one passed in any run."""
+    hours = settings.challenge_hours
+    passed_utc_ns = journal.last_event_utc_ns(line, settings.name, PASSED) if hours else None
+    pitch_mm = smallest_pitch_mm(timing, belt.settings.speed_mm_s)
+    return GateReports(
+        line=line,
+        station=settings.name,
+        condition=condition,
+        journal=journal,
+        outputs=outputs,
+        clock=clock,
+        confirmations=Confirmations(belt, guard_settings(settings), pitch_mm=pitch_mm),
+        challenges=Challenges(
+            line=line,
+            station=settings.name,
+            condition=condition,
+            journal=journal,
+            clock=clock,
+            test=ChallengeTest(hours=hours, passed_utc_ns=passed_utc_ns),
+        ),
+        gate=gate,
+    )
 
 
 def picture_store(config: Config, journal: Journal, doors: Sequence[Inbox]) -> PictureStore:

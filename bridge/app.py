@@ -13,7 +13,17 @@ from pathlib import Path
 
 import structlog
 
-from bridge.adapters import camera_of, coil_of, gate_process, modbus_settings, mqtt_link, picture_store, plc_servers
+from bridge.adapters import (
+    camera_of,
+    coil_of,
+    gate_process,
+    gate_reports,
+    guard_settings,
+    modbus_settings,
+    mqtt_link,
+    picture_store,
+    plc_servers,
+)
 from bridge.built import Built, http_server
 from bridge.config import Config, StationSettings
 from bridge.domain.belt import Belt, BeltSettings
@@ -24,7 +34,6 @@ from bridge.domain.reception import Reception, ReceptionRules
 from bridge.domain.sequence import SequenceLedger
 from bridge.errors import BundleError, StartError
 from bridge.gate.trial import fire_once
-from bridge.gate_reports import GateReports
 from bridge.line_report import gate_settings, gate_warnings, modbus_ways
 from bridge.monitoring.observations import Observations
 from bridge.outputs.mqtt import MqttVerdictOutput
@@ -214,7 +223,7 @@ async def _build(
     link = mqtt_link(config, settings, door)
     observations = Observations(clock)
     outputs: list[VerdictOutput] = [output, MqttVerdictOutput(link), observations]  # the last one times the others
-    condition = Condition(gate_mode=settings.gate.mode)
+    condition = Condition(gate_mode=settings.gate.mode, guards=guard_settings(settings))
     timing, belt = gate_settings(settings), Belt(BeltSettings(**config.belt.model_dump()))
     gate = gate_process(settings, timing, door, clock)
     plan = GatePlan(timing, belt)
@@ -234,15 +243,10 @@ async def _build(
             clock=clock,
             verdict_timeout_ms=settings.verdict_timeout_ms,
             gate=gate,
+            dry_run=settings.dry_run,
         ),
-        reports=GateReports(
-            line=line,
-            station=settings.name,
-            condition=condition,
-            journal=journal,
-            outputs=outputs,
-            clock=clock,
-            gate=gate,
+        reports=gate_reports(
+            line, settings, timing, belt, condition, journal=journal, outputs=outputs, clock=clock, gate=gate
         ),
         condition=condition,
         journal=journal,
@@ -264,6 +268,7 @@ def _rules(config: Config, settings: StationSettings) -> ReceptionRules:
         trigger_clock=config.mqtt.trigger_clock,
         transport_ms=config.mqtt.transport_ms,
         part_length_mm=settings.part_length_mm,
+        touching_tolerance_mm=settings.touching_tolerance_mm,
     )
 
 
@@ -271,6 +276,8 @@ def _warn(config: Config, settings: StationSettings, loaded: Loaded) -> None:
     """Say at every start what makes this line less safe than it could be."""
     if loaded.recipe.policy.lets_failures_pass:
         log.warning("recipe_lets_failures_pass", station=settings.name, recipe=loaded.recipe.reference)
+    if settings.dry_run:
+        log.warning("dry_run", station=settings.name, text="no part gets a disposition or a gate order")
     for text in gate_warnings(settings):
         log.warning("gate_not_fail_safe", text=text)
     if config.opcua.enabled and config.opcua.anonymous:

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from bridge.config_plc import Modbus, Opcua
 from bridge.config_section import Millimetres, Milliseconds, Name, OptionalPath, Port, Section
+from bridge.domain.guards import CONFIRM_WINDOW_MS
 
 DATABASE_URL = re.compile(r"sqlite:///.|postgresql(\+psycopg)?://[^/]*/[^?]")
 ENV_PREFIX = "LINEGATE_"
@@ -189,8 +190,35 @@ class StationSettings(Section):
         5000.0, gt=0, description="no verdict by then is ERROR, belt moving or not"
     )
     firing_jitter_ms: Milliseconds = Field(10.0, description="jitter of whoever fires: the PLC's scan time")
+    confirm_distance_mm: Millimetres = Field(
+        0.0, description="beam to the reject bin's sensor, by the part's front edge; 0: unknown, a reject has 3 s"
+    )
+    confirm_window_ms: float = Field(
+        CONFIRM_WINDOW_MS,
+        gt=0,
+        le=10_000,
+        description="the bin's count may rise this much before or after the part is there",
+    )
+    max_consecutive_rejects: int = Field(10, ge=0, le=100_000, description="so many in a row drop Ready; 0: off")
+    max_consecutive_failures: int = Field(3, ge=0, le=100_000, description="so many ERROR or LATE in a row; 0: off")
+    touching_tolerance_mm: Millimetres = Field(
+        0.0, description="longer at the photo-eye than a part by more: two parts touch, ERROR; 0: off"
+    )
+    challenge_hours: float = Field(
+        0.0, ge=0, le=8760, description="a challenge test must be passed at least so often; 0: off"
+    )
+    dry_run: bool = Field(False, description="judge and record, but give no part a disposition or a gate order")
     camera: CameraSettings = CameraSettings()
     gate: GateOutput = GateOutput()
+
+    @model_validator(mode="after")
+    def _bin_behind_gate(self) -> Self:
+        if 0 < self.confirm_distance_mm <= self.gate_distance_mm:
+            raise ValueError(
+                f"confirm_distance_mm = {self.confirm_distance_mm:g}: allowed is 0, or more than gate_distance_mm = "
+                f"{self.gate_distance_mm:g}: the bin lies behind the gate"
+            )
+        return self
 
 
 class Config(BaseSettings):

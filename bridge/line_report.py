@@ -69,6 +69,7 @@ def _describe_station(config: Config, station: StationSettings, loaded: Loaded) 
         f"{speed / pitch:.2f} parts/s; closer parts are swept with a rejected neighbour and reported",
         f"  at that pitch {between} parts lie between eye and gate; the ring holds {RING_SLOTS}",
         f"  {_gate(station)}",
+        f"  {_bin(station, speed)}",
         f"  {_policies(recipe)}",
     ]
     if _verdict_ms(gate, speed) <= 0:
@@ -90,6 +91,14 @@ def _gate(station: StationSettings) -> str:
     return f"gate: the bridge fires, coil {gate.coil} on {gate.host}:{gate.port}; a part {held}"
 
 
+def _bin(station: StationSettings, speed_mm_s: float) -> str:
+    """Say when the reject bin must have counted a reject."""
+    if not station.confirm_distance_mm:
+        return "bin: a reject must be seen there within 3 s of the gate, once a first one was; a passed part is not noticed"
+    reached_ms = station.confirm_distance_mm / speed_mm_s * 1e3
+    return f"bin: a reject must be counted at {reached_ms:.1f} ms, give or take {station.confirm_window_ms:g} ms"
+
+
 def gate_warnings(station: StationSettings) -> list[str]:
     """Say what keeps the gate that the bridge fires from being fail-safe."""
     gate = station.gate
@@ -105,6 +114,23 @@ def gate_warnings(station: StationSettings) -> list[str]:
             "a part without a verdict passes; not fail-safe"
         ]
     return []
+
+
+def _guard_warnings(config: Config, station: StationSettings) -> list[str]:
+    """Name what is not guarded, and what a count in the bin can't tell apart."""
+    warnings = []
+    if station.dry_run:
+        warnings.append(
+            f"{station.name}: dry_run = true: no part gets a disposition or a gate order; a PLC with positive release "
+            "rejects every part"
+        )
+    apart_ms = smallest_pitch_mm(gate_settings(station), config.belt.speed_mm_s) / config.belt.speed_mm_s * 1e3
+    if station.confirm_distance_mm and station.confirm_window_ms >= apart_ms:
+        warnings.append(
+            f"{station.name}: confirm_window_ms = {station.confirm_window_ms:g} is not below {apart_ms:.1f} ms, in which "
+            "parts may follow each other: a count in the bin may be taken for a neighbour's"
+        )
+    return warnings
 
 
 def _camera(camera: CameraSettings) -> str:
@@ -173,6 +199,7 @@ def _warnings(config: Config, loaded: Mapping[str, Loaded]) -> list[str]:
         if let_pass:
             names = " and ".join(name.upper() for name in let_pass)
             warnings.append(f"{station.name}: recipe {recipe.name} lets parts with {names} pass")
+        warnings += _guard_warnings(config, station)
         if parts_between(gate, config.belt.speed_mm_s) > RING_SLOTS:
             warnings.append(
                 f"{station.name}: more than {RING_SLOTS} parts fit between eye and gate at the smallest pitch: "

@@ -19,7 +19,7 @@ from bridge.domain.gate_track import PartKey
 from bridge.domain.messages import Arrival
 from bridge.domain.part import Part, Result
 from bridge.domain.report import encode, verdict_document
-from bridge.domain.verdict import Judgement, VerdictCode, decide, disposition_for
+from bridge.domain.verdict import Disposition, Judgement, VerdictCode, decide, disposition_for
 from bridge.errors import CameraError, InferenceError, JournalError
 from bridge.ports import Camera, Clock, Frame, GateOutput, Journal, Loaded, Outcome, PictureStore, VerdictOutput
 
@@ -71,7 +71,9 @@ class Journey:
         clock: Clock,
         verdict_timeout_ms: float,
         gate: GateOutput | None = None,
+        dry_run: bool = False,
     ) -> None:
+        self._dry_run = dry_run
         self._plan = plan
         self._camera = camera
         self._journal = journal
@@ -178,9 +180,12 @@ class Journey:
         """Join a judgement with its disposition, moment, gate order and the name of its picture."""
         part, trigger, code = job.part, job.part.trigger, judged.judgement.code
         now_ns = self._clock.now_ns()
-        disposition = disposition_for(code, part.recipe)
+        deadline_ns = self._plan.deadline_ns(_key(part), now_ns)
+        disposition = Disposition.NONE if self._dry_run else disposition_for(code, part.recipe)
         ordered: GateOutcome = GateOutcome(order=NO_ORDER)
-        if not trigger.backlog:
+        if self._dry_run:
+            self._plan.forget(_key(part))
+        elif not trigger.backlog:
             ordered = self._plan.order_for(_key(part), disposition, now_ns)
         picture = None
         if judged.frame is not None and not trigger.backlog:
@@ -199,7 +204,7 @@ class Journey:
             model_sha256=job.loaded.model.sha256,
             picture=picture,
             replayed=trigger.backlog,
-            deadline_ns=self._plan.deadline_ns(_key(part), now_ns),
+            deadline_ns=deadline_ns,
         )
         return result, ordered
 

@@ -10,15 +10,17 @@ from typing import Any
 
 import structlog
 
+from bridge.commands import Commands
 from bridge.domain import messages
 from bridge.domain.belt import Belt, BeltEvent
 from bridge.domain.condition import Condition
 from bridge.domain.gate_plan import GatePlan
-from bridge.domain.messages import Arrival, Command, Inbound, Reply
+from bridge.domain.messages import Arrival, Inbound
 from bridge.domain.progress import Progress
 from bridge.domain.reception import Conditions, Reception
 from bridge.domain.status import StationStatus
-from bridge.errors import BridgeError, JournalError
+from bridge.domain.verdict import Disposition, disposition_for
+from bridge.errors import JournalError
 from bridge.gate_reports import GateReports
 from bridge.ports import (
     Alarm,
@@ -81,7 +83,6 @@ class StationLoop:
         self._condition = condition
         self._journal = journal
         self._pictures = pictures
-        self._recipes = recipes
         self._outputs = outputs
         self._clock = clock
         self._loaded: Loaded | None = None
@@ -94,7 +95,19 @@ class StationLoop:
         self.progress = Progress(clock.now_ns())
         self.shown: StationStatus | None = None
         self._log = structlog.get_logger()
-        self._take: Mapping[type, Callable[[Any], None]] = {
+        self._commands = Commands(
+            condition=condition,
+            recipes=recipes,
+            announce=reports.announce_challenge,
+            activate=self.activate,
+            spawn=self._spawn,
+            show=self._show_soon,
+        )
+        self._take = self._ways_in(condition)
+
+    def _ways_in(self, condition: Condition) -> Mapping[type, Callable[[Any], None]]:
+        """Say what takes each kind of message."""
+        return {
             messages.Arrival: self._admit,
             messages.SpeedSample: self._speed,
             messages.EncoderSample: self._encoder,
@@ -102,7 +115,7 @@ class StationLoop:
             messages.PlcEnable: condition.plc_enable,
             messages.Inhibit: condition.inhibited,
             messages.PlcCounts: self._plc_counts,
-            messages.Command: self._command,
+            messages.Command: self._commands.carry_out,
             messages.Refused: lambda refused: condition.raise_alarm("TRIGGER_UNREADABLE", refused.reason),
             messages.LinkChange: self._link,
             messages.AlarmState: condition.alarm_told,
@@ -154,6 +167,8 @@ class StationLoop:
         self._condition.accepted(admission.acceptance, arrival.trigger.sequence)
         if admission.clock_ahead:
             self._condition.raise_alarm("CLOCK")
+        if admission.touching:
+            self._condition.raise_alarm("PARTS_TOUCH", f"{arrival.trigger.part_id}: {admission.touching}")
         part = admission.part
         if part is None:
             self._log.warning("duplicate_dropped", sequence=arrival.trigger.sequence)
@@ -166,6 +181,7 @@ class StationLoop:
                 count_at_trigger=part.count_at_trigger,
                 length_mm=part.length_mm,
             )
+            self._reports.met(part, gap=admission.acceptance.missed > 0 or admission.acceptance.kind == "restarted")
         self.progress.accepted(part, now_ns)
         self._journal.accept(part, at_utc_ns=now_utc_ns)
         job, surplus = self._waiting.job(arrival, part, self._loaded, admission.at_once)
@@ -189,7 +205,8 @@ class StationLoop:
         """Count, report and alarm what a verdict means; then see its record onto the disk."""
         self.progress.decided(self._clock.now_ns())
         result = arrived.outcome.result
-        self._condition.decided(result.judgement.code, f"{result.part.part_id}: {result.judgement.reason}")
+        rejects = disposition_for(result.judgement.code, result.part.recipe) is Disposition.REJECT
+        self._condition.decided(result.part.part_id, result.judgement, rejects=rejects, replayed=result.replayed)
         self._reports.decided(result, arrived.swept)
         if result.picture is not None and arrived.frame is not None:
             self._pictures.keep(result.picture, arrived.frame)
@@ -218,7 +235,7 @@ class StationLoop:
 
     def _plc_counts(self, message: messages.PlcCounts) -> None:
         fired, confirmed = self._condition.plc_counted(message)
-        self._reports.counted(fired, confirmed)
+        self._reports.counted(fired, confirmed, message.at_ns)
 
     def _gate_news(self, news: messages.GateNews) -> None:
         if news.event == "missed":
@@ -244,41 +261,12 @@ class StationLoop:
             return
         if event is BeltEvent.RESET:
             self._condition.raise_alarm("ENCODER_RESET")
+            self._reports.excuse("encoder reset: the PLC rejects what is on the belt")
             self._reports.revised(self._plan.reset(now_ns))
         elif event is BeltEvent.LOST:
             self._reports.revised(self._plan.lose(now_ns, "the speed was unknown", counted=False))
         self._reports.revised(self._plan.revise(now_ns))
         self._journey.belt_changed()
-
-    # -- commands ------------------------------------------------------------------------------------------------
-
-    def _command(self, command: Command) -> None:
-        if command.name == "select-recipe":
-            self._spawn(self._select_recipe(command), "select a recipe")
-            return
-        if command.name in ("enable", "disable"):
-            self._condition.operator_enabled = command.name == "enable"
-        elif command.name == "reset-counters":
-            self._condition.reset_counters()
-        else:
-            self._condition.clear_error()
-        _answer(command, Reply(ok=True))
-
-    async def _select_recipe(self, command: Command) -> None:
-        """Load another recipe beside the active one, which judges on until the new model is warm and checked."""
-        self._condition.loading = True
-        self._show_soon()
-        try:
-            loaded = await self._recipes.load(name=command.recipe, number=command.recipe_number)
-        except BridgeError as exc:
-            self._condition.recipe_ok = False
-            _answer(command, Reply(ok=False, text=str(exc)))
-        else:
-            self.activate(loaded)
-            _answer(command, Reply(ok=True))
-        finally:
-            self._condition.loading = False
-            self._show_soon()
 
     def _link(self, change: messages.LinkChange) -> None:
         self._condition.mqtt_up = change.up
@@ -308,7 +296,7 @@ class StationLoop:
             self._reports.watch()
             self._journey.belt_changed()
             self._show_soon()
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(self._reports.rest_s(TICK_S))
 
     def _show_soon(self) -> None:
         """Show the status once for all that changes in one turn of the loop."""
@@ -333,8 +321,3 @@ class StationLoop:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def _answer(command: Command, reply: Reply) -> None:
-    if command.respond is not None:
-        command.respond(reply)

@@ -49,6 +49,10 @@ class AlarmBoard:
         names = [name for name in self._standing if ALARMS[name].latched and name not in still_true]
         return [AlarmChange(kind=ALARMS[name], raised=False, text=self._standing.pop(name)) for name in names]
 
+    def texts(self, *names: str) -> list[str]:
+        """Give name and text of those of these alarms that stand."""
+        return [f"{name}: {self._standing[name]}" for name in names if name in self._standing]
+
     @property
     def standing(self) -> tuple[str, ...]:
         """Names of the standing alarms, oldest first."""

@@ -5,24 +5,29 @@ from __future__ import annotations
 from bridge.domain import tally
 from bridge.domain.alarm_board import AlarmBoard, AlarmChange
 from bridge.domain.gate_settings import GateMode
+from bridge.domain.guards import NO_GUARDS, GuardSettings, Runs
 from bridge.domain.heartbeat import Heartbeat, HeartbeatWatch
 from bridge.domain.histogram import Histogram
 from bridge.domain.messages import AlarmState, GateNews, Inhibit, PlcBeat, PlcCounts, PlcEnable
 from bridge.domain.recipe import Recipe
 from bridge.domain.sequence import Acceptance
 from bridge.domain.station_state import next_state, state_of
-from bridge.domain.status import Counters, StationState, StationStatus
-from bridge.domain.verdict import VerdictCode
+from bridge.domain.status import ChallengeShown, Counters, StationState, StationStatus
+from bridge.domain.verdict import Judgement, VerdictCode
 
 _U32 = 2**32
 FIRING_ERROR_S = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 _INHIBITS = ((0, "bin full"), (1, "air low"), (2, "line stopped"))
+_RUNS = ("CONSECUTIVE_REJECTS", "CONSECUTIVE_FAILURES")
+_UNGUARDED = (
+    "the PLC's heartbeat has stood still for 2 s: nobody guards the gate, what the bridge orders may not be done"
+)
 
 
 class Condition:
     """Gather what a station knows of itself; every change of an alarm waits in `changes` until it is told."""
 
-    def __init__(self, *, gate_mode: GateMode = "plc") -> None:
+    def __init__(self, *, gate_mode: GateMode = "plc", guards: GuardSettings = NO_GUARDS) -> None:
         self.alarms = AlarmBoard()
         self.counters = Counters()
         self.heartbeat = Heartbeat()
@@ -43,14 +48,18 @@ class Condition:
         self.firing_errors = {event: Histogram.within(*FIRING_ERROR_S) for event in ("fired", "released")}
         """In s, by what left: a reject's on-command, or the release of a part that is to pass."""
         self.gate_on = False
+        self.challenge = ChallengeShown()
+        self._runs = Runs(guards)
+        self.dry_run = guards.dry_run
         self._gate_mode = gate_mode
-        self._gate_up = gate_mode == "plc"
+        self._gate_up = gate_mode == "plc" or guards.dry_run
         self._plc = HeartbeatWatch()
         self._plc_silent = True
         self._state = StationState.STARTING
         self._plc_counts: dict[tuple[str, str], int] = {}
         self._orders = 0
         self._changes: list[AlarmChange] = []
+        self.set_alarm("DRY_RUN", standing=guards.dry_run)
 
     def changes(self) -> list[AlarmChange]:
         """Take the alarm changes that nobody has been told of yet."""
@@ -71,6 +80,7 @@ class Condition:
         still_true = {name for name, well in mended.items() if not well}
         self._changes += self.alarms.clear_latched(still_true=frozenset(still_true))
         self.recipe_ok = self.recipe is not None
+        self._runs.clear()
 
     def reset_counters(self) -> None:
         """Zero the counters but the parts in flight."""
@@ -93,13 +103,15 @@ class Condition:
         if acceptance.kind == "restarted":
             self.raise_alarm("SEQUENCE_RESTARTED", f"at sequence {sequence}; epoch {acceptance.epoch} has begun")
 
-    def decided(self, code: VerdictCode, text: str) -> None:
-        """Count one verdict and alarm the ones that are failures of ours."""
-        self.counters = tally.count_verdict(self.counters, code)
-        if code is VerdictCode.ERROR:
-            self.raise_alarm("PART_ERROR", text)
-        if code is VerdictCode.LATE:
-            self.raise_alarm("PART_LATE", text)
+    def decided(self, part_id: str, judgement: Judgement, *, rejects: bool, replayed: bool) -> None:
+        """Count one verdict and alarm the ones that are failures of ours; `rejects` is what the recipe has for it."""
+        self.counters = tally.count_verdict(self.counters, judgement.code)
+        if judgement.code is VerdictCode.ERROR:
+            self.raise_alarm("PART_ERROR", f"{part_id}: {judgement.reason}")
+        if judgement.code is VerdictCode.LATE:
+            self.raise_alarm("PART_LATE", f"{part_id}: {judgement.reason}")
+        for name, text in () if replayed else self._runs.decided(judgement, rejects=rejects):
+            self.raise_alarm(name, text)
 
     def activate(self, recipe: Recipe, model: str, sha256: str) -> None:
         """Take a recipe whose model is warm and checked."""
@@ -115,7 +127,8 @@ class Condition:
     def watch_plc(self, now_ns: int) -> None:
         """Look whether the PLC's heartbeat stands still."""
         self._plc_silent = self._plc.lost(now_ns)
-        self.set_alarm("PLC_HEARTBEAT_LOST", standing=self.plc_lost)
+        text = _UNGUARDED if self._gate_mode == "plc" else ""
+        self.set_alarm("PLC_HEARTBEAT_LOST", standing=self.plc_lost, text=text)
 
     @property
     def plc_lost(self) -> bool:
@@ -127,8 +140,10 @@ class Condition:
         self.plc_enabled = message.enabled
 
     def inhibited(self, message: Inhibit) -> None:
-        """Take the PLC's inhibit bits."""
+        """Take the PLC's inhibit bits; the alarm always names those that stand now."""
         self.inhibit = message.bits
+        self.set_alarm("INHIBITED", standing=False)
+        self.set_alarm("INHIBITED", standing=bool(self._held), text=", ".join(self._held))
 
     def journal(self, *, alive: bool) -> None:
         """Take whether the journal commits."""
@@ -194,13 +209,17 @@ class Condition:
         return step if step < _U32 // 2 else 0
 
     @property
+    def _held(self) -> tuple[str, ...]:
+        """What the inhibit bits say."""
+        return tuple(text for bit, text in _INHIBITS if self.inhibit >> bit & 1)
+
+    @property
     def obstacle(self) -> str:
-        """Why no part can be judged just now; empty when one can."""
+        """Why no part is to be judged just now; empty when one is."""
         if not (self.plc_enabled and self.operator_enabled):
             return "station disabled by the " + ("operator" if self.plc_enabled else "PLC")
-        held = [text for bit, text in _INHIBITS if self.inhibit >> bit & 1]
-        if held:
-            return "inhibited: " + ", ".join(held)
+        if self._held:
+            return "inhibited: " + ", ".join(self._held)
         return "" if self.model else "no model is loaded"
 
     @property
@@ -219,11 +238,20 @@ class Condition:
         return [text for text, so in causes.items() if so]
 
     @property
-    def ready(self) -> bool:
-        """Whether the PLC's handshake may trigger."""
-        serving = self.mqtt_up and self.journal_alive and not self.stopping and not self.loading
-        able = self.recipe_ok and self._gate_up and not self.worker_trouble and self.camera_trouble is None
-        return serving and able and not self.obstacle
+    def unready(self) -> tuple[str, ...]:
+        """Reasons why Ready is off: the PLC's handshake may not trigger."""
+        causes = {
+            "stopping": self.stopping,
+            "MQTT is not connected and subscribed": not self.mqtt_up,
+            "the journal can't commit": not self.journal_alive,
+            "another recipe is being loaded": self.loading,
+            "the recipe last asked for is not active": not self.recipe_ok,
+            "the gate's output can't be written": not self._gate_up,
+            self.worker_trouble: bool(self.worker_trouble),
+            f"the camera is lost: {self.camera_trouble}": self.camera_trouble is not None,
+            self.obstacle: bool(self.obstacle),
+        }
+        return (*(text for text, so in causes.items() if so), *self.alarms.texts(*_RUNS))
 
     def status(self, *, belt_speed_mm_s: float | None) -> StationStatus:
         """Give the status that outputs show."""
@@ -243,14 +271,14 @@ class Condition:
         return StationStatus(
             state=self._state,
             online=not self.stopping,
-            ready=self.ready,
+            ready=not self.unready,
             busy=self.counters.in_flight > 0,
             error=self.alarms.error,
             recipe_ok=self.recipe_ok,
             degraded=self.alarms.degraded,
             plc_heartbeat_lost=self._plc_silent,
             stop_request=self.alarms.stop_request,
-            gate_unguarded=self._plc_silent if self._gate_mode == "plc" else not self._gate_up,
+            gate_unguarded=self._plc_silent if self._gate_mode == "plc" else self.dry_run or not self._gate_up,
             clock_ok="CLOCK" not in self.alarms.standing,
             heartbeat=self.heartbeat.value,
             error_code=code,
@@ -265,6 +293,10 @@ class Condition:
             firing_error_ms=self.firing_error_ms,
             gate_on=self.gate_on,
             enabled=self.plc_enabled and self.operator_enabled,
+            not_ready=self.unready,
+            inhibited=self._held,
+            dry_run=self.dry_run,
+            challenge=self.challenge,
         )
 
     def _note(self, change: AlarmChange | None) -> None:

@@ -50,6 +50,10 @@ class Heartbeat:
         """The present count, modulo 2^16."""
         return self._value
 
+    def still_ms(self, now_ns: int) -> float:
+        """Give for how long it has stood still, 0 before its first beat."""
+        return 0.0 if self._next_ns is None else max(0.0, (now_ns - self._next_ns + self._period_ns) / NS_PER_MS)
+
     def passed(self, now_ns: int, *, able: bool = True) -> bool:
         """Note one pass of the station's loop; advance at most once a period and give whether it advanced.
 

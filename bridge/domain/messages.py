@@ -9,7 +9,7 @@ from typing import Literal
 from bridge.domain.part import Trigger
 
 Origin = Literal["mqtt", "modbus", "opcua", "plc", "operator"]
-CommandName = Literal["select-recipe", "enable", "disable", "reset-counters", "clear-error"]
+CommandName = Literal["select-recipe", "enable", "disable", "reset-counters", "clear-error", "challenge"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +56,11 @@ class Inhibit:
 class PlcCounts:
     """Running counts that the PLC keeps, u32: parts seen in the reject bin, and gate operations. None = unchanged.
 
-    Each way in has counts of its own: `origin` is "modbus" or "opcua".
+    Each way in has counts of its own: `origin` is "modbus" or "opcua". `at_ns` is when they were written, None = now.
     """
 
     origin: str
+    at_ns: int | None = field(default=None, compare=False)
     reject_confirm: int | None = None
     gate_fired: int | None = None
 
@@ -74,12 +75,17 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A request with an answer. `recipe` is a name, `recipe_number` its number for PLCs; `respond` is called once."""
+    """A request with an answer. `recipe` is a name, `recipe_number` its number for PLCs; `respond` is called once.
+
+    `part_id` and `sequence` say which part is the challenge part; neither: the next one.
+    """
 
     name: CommandName
     origin: Origin
     recipe: str | None = None
     recipe_number: int | None = None
+    part_id: str | None = None
+    sequence: int | None = None
     respond: Callable[[Reply], None] | None = None
 
 

@@ -44,7 +44,7 @@ class Trigger:
     `ts` is the source's own stamp as it was sent (it identifies duplicates), `source_utc_ns` the same as nanoseconds
     since 1970. `arrived_ns` is monotonic. `problem` is why the part can only get ERROR: the sequence was legible, the
     rest was not. `backlog` waited at the broker while the bridge was away; one `held_back` waited there just now, so that
-    its arrival says nothing of where its part is.
+    its arrival says nothing of where its part is. `eye_on_ms` is how long the part held the photo-eye's beam.
     """
 
     sequence: int
@@ -54,6 +54,7 @@ class Trigger:
     source_utc_ns: int | None = None
     encoder_counts: int | None = None
     length_mm: float | None = None
+    eye_on_ms: float | None = None
     recipe: str | None = None
     image: InlineImage | ImagePath | None = None
     age_ms: float | None = None

@@ -17,13 +17,17 @@ MAX_AHEAD_NS = 50_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceptionRules:
-    """How a station places triggers in time and on the belt. `transport_ms` is taken off every arrival."""
+    """How a station places triggers in time and on the belt. `transport_ms` is taken off every arrival.
+
+    What is measured longer than a part by more than `touching_tolerance_mm` is two parts that touch; 0 = off.
+    """
 
     line: str
     station: str
     trigger_clock: Literal["arrival", "source"]
     transport_ms: float
     part_length_mm: float
+    touching_tolerance_mm: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +40,16 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """The answer to one trigger. `part` is None for a duplicate; `at_once` is a verdict that needs no inference."""
+    """The answer to one trigger. `part` is None for a duplicate; `at_once` is a verdict that needs no inference.
+
+    `touching` says how two parts that touch were noticed; empty where there is one.
+    """
 
     acceptance: Acceptance
     part: Part | None
     at_once: Judgement | None = None
     clock_ahead: bool = False
+    touching: str = ""
 
 
 class Reception:
@@ -65,6 +73,8 @@ class Reception:
             if trigger.backlog or lost
             else self._belt.place(triggered_ns=triggered_ns, latched_count=trigger.encoder_counts, now_ns=now_ns)
         )
+        measured_mm = None if trigger.backlog or lost else self._measured_mm(trigger, triggered_ns)
+        touching = self._touching(measured_mm)
         part = Part(
             line=self._rules.line,
             station=self._rules.station,
@@ -72,7 +82,7 @@ class Reception:
             epoch=acceptance.epoch,
             triggered_ns=triggered_ns,
             triggered_utc_ns=now_utc_ns - (now_ns - triggered_ns),
-            length_mm=trigger.length_mm if trigger.length_mm is not None else self._rules.part_length_mm,
+            length_mm=self._length_mm(trigger, measured_mm),
             recipe=conditions.recipe,
             x0_mm=place.x0_mm if place else None,
             count_at_trigger=place.count_at_trigger if place else None,
@@ -80,9 +90,30 @@ class Reception:
         return Admission(
             acceptance=acceptance,
             part=part,
-            at_once=_at_once(trigger, conditions, ahead=ahead, lost=lost),
+            at_once=_at_once(trigger, conditions, ahead=ahead, lost=lost, touching=touching),
             clock_ahead=ahead,
+            touching=touching,
         )
+
+    def _measured_mm(self, trigger: Trigger, triggered_ns: int) -> float | None:
+        """Give the length at the photo-eye: as told, else how far the belt ran while the beam was held."""
+        if trigger.length_mm is not None or trigger.eye_on_ms is None:
+            return trigger.length_mm
+        front_mm = self._belt.position_mm(triggered_ns)
+        rear_mm = self._belt.position_mm(triggered_ns + round(trigger.eye_on_ms * 1e6))
+        return None if front_mm is None or rear_mm is None else rear_mm - front_mm
+
+    def _length_mm(self, trigger: Trigger, measured_mm: float | None) -> float:
+        """Give the length that the gate must cover; a flicker of the eye never makes a part shorter than it is."""
+        if trigger.length_mm is not None:
+            return trigger.length_mm
+        return max(self._rules.part_length_mm, measured_mm or 0.0)
+
+    def _touching(self, measured_mm: float | None) -> str:
+        part_mm, tolerance_mm = self._rules.part_length_mm, self._rules.touching_tolerance_mm
+        if not tolerance_mm or measured_mm is None or measured_mm <= part_mm + tolerance_mm:
+            return ""
+        return f"parts touch: {measured_mm:.0f} mm at the photo-eye, a part is {part_mm:.0f} mm"
 
     def _placed_by_arrival(self, trigger: Trigger) -> bool:
         """Give whether nothing but the moment of arrival says where the part is."""
@@ -100,14 +131,15 @@ class Reception:
         return trigger.arrived_ns - round(self._rules.transport_ms * 1e6), False
 
 
-def _at_once(trigger: Trigger, conditions: Conditions, *, ahead: bool, lost: bool) -> Judgement | None:
+def _at_once(trigger: Trigger, conditions: Conditions, *, ahead: bool, lost: bool, touching: str) -> Judgement | None:
     """Give the verdict of a part that can't be judged, None for one that can."""
     if trigger.backlog:
         return Judgement(
             code=VerdictCode.LATE, reason="backlog: the trigger waited at the broker while the bridge was away"
         )
     if trigger.problem is not None:
-        return Judgement(code=VerdictCode.ERROR, reason=trigger.problem)
+        reason = "; ".join(filter(None, (trigger.problem, conditions.reason)))
+        return Judgement(code=VerdictCode.ERROR, reason=reason, withheld=bool(conditions.reason))
     if lost:
         return Judgement(
             code=VerdictCode.LATE, reason="held back: the trigger waited at the broker, too many were open"
@@ -118,5 +150,7 @@ def _at_once(trigger: Trigger, conditions: Conditions, *, ahead: bool, lost: boo
         reason = f"recipe mismatch: the trigger names {trigger.recipe!r}, active is {conditions.recipe.name!r}"
         return Judgement(code=VerdictCode.ERROR, reason=reason[:200])
     if conditions.reason:
-        return Judgement(code=VerdictCode.ERROR, reason=conditions.reason)
+        return Judgement(code=VerdictCode.ERROR, reason=conditions.reason, withheld=True)
+    if touching:
+        return Judgement(code=VerdictCode.ERROR, reason=touching)
     return None

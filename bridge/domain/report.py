@@ -12,7 +12,7 @@ from bridge.domain.alarms import AlarmKind
 from bridge.domain.gate import GateOrder
 from bridge.domain.part import Result
 from bridge.domain.rfc3339 import format_utc
-from bridge.domain.status import Counters, StationStatus
+from bridge.domain.status import ChallengeShown, Counters, StationStatus
 from bridge.domain.verdict import Disposition, Region
 
 Document = dict[str, Any]
@@ -24,7 +24,8 @@ COUNTER_KEYS: Mapping[str, str] = MappingProxyType({"passed": "pass", "failed": 
 
 _STATUS_KEYS = (
     "online", "state", "recipe", "model", "model_sha256", "counters", "heartbeat", "degraded", "stop_request", "ready",
-    "busy", "error_code", "error_text", "belt_speed_mm_s", "last_sequence",
+    "busy", "error_code", "error_text", "belt_speed_mm_s", "last_sequence", "not_ready", "inhibited", "gate_unguarded",
+    "plc_heartbeat_lost", "dry_run", "challenge",
 )  # fmt: skip
 
 
@@ -110,6 +111,21 @@ def status_document(status: StationStatus) -> Document:
         "error_text": status.error_text,
         "belt_speed_mm_s": _finite(status.belt_speed_mm_s),
         "last_sequence": status.last_sequence,
+        "not_ready": list(status.not_ready),
+        "inhibited": list(status.inhibited),
+        "gate_unguarded": status.gate_unguarded,
+        "plc_heartbeat_lost": status.plc_heartbeat_lost,
+        "dry_run": status.dry_run,
+        "challenge": _challenge(status.challenge),
+    }
+
+
+def _challenge(challenge: ChallengeShown) -> Document:
+    passed = challenge.passed_utc_ns
+    return {
+        "state": challenge.state,
+        "due": challenge.due,
+        "passed_utc": None if passed is None else format_utc(passed),
     }
 
 

@@ -60,6 +60,15 @@ class Counters:
         return (self.triggers - decided) % 2**32
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChallengeShown:
+    """The challenge test as it stands: idle, announced, under way, passed or failed; when one was last passed."""
+
+    state: str = "idle"
+    due: bool = False
+    passed_utc_ns: int | None = None
+
+
 COUNTER_NAMES: tuple[str, ...] = tuple(field.name for field in fields(Counters))
 
 
@@ -69,6 +78,7 @@ class StationStatus:
 
     `error_code` is the newest standing alarm's code, 0 = none. `belt_speed_mm_s` is None when unknown or stale.
     `gate_on` is the gate's coil as the bridge's own gate process last wrote it. `enabled` is both the PLC's and the operator's.
+    `not_ready` says why `ready` is false, `inhibited` what the PLC's inhibit bits say.
     """
 
     state: StationState
@@ -95,3 +105,7 @@ class StationStatus:
     firing_error_ms: float | None = None
     gate_on: bool = False
     enabled: bool = True
+    not_ready: tuple[str, ...] = ()
+    inhibited: tuple[str, ...] = ()
+    dry_run: bool = False
+    challenge: ChallengeShown = ChallengeShown()

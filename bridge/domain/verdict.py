@@ -56,7 +56,10 @@ class Inference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """A verdict with its reason, before timing and gate are known. `label_id` is 1 + index in the labels, 0 = none."""
+    """A verdict with its reason, before timing and gate are known. `label_id` is 1 + index in the labels, 0 = none.
+
+    `withheld`: nobody was to judge the part, because the station is disabled or inhibited.
+    """
 
     code: VerdictCode
     reason: str
@@ -64,6 +67,7 @@ class Judgement:
     label_id: int = 0
     score: float | None = None
     regions: tuple[Region, ...] = ()
+    withheld: bool = False
 
 
 def decide(scores: Scores, recipe: Recipe) -> Judgement:

@@ -11,6 +11,7 @@ from bridge.errors import MessageError
 MAX_ID_CHARACTERS = 128
 MAX_LENGTH_MM = 100_000.0
 MAX_SPEED_MM_S = 100_000.0
+MAX_EYE_ON_MS = 3_600_000.0
 _MAX_TEXT = 64
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast, get_args
 
 from bridge.domain.messages import CommandName, EncoderSample, SpeedSample
 from bridge.errors import MessageError
-from bridge.inputs.fields import MAX_SPEED_MM_S, counts_of, measure, printable, show, stamp
+from bridge.inputs.fields import MAX_SPEED_MM_S, counts_of, measure, printable, sequence_of, show, stamp
 from bridge.inputs.strict_json import read_object
 
 MAX_SAMPLE_BYTES = 65_536
@@ -17,10 +17,12 @@ COMMANDS: tuple[str, ...] = get_args(CommandName)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a `command` message asks for: the name and, for select-recipe, the recipe's name."""
+    """What a `command` message asks for: the name; for select-recipe the recipe, for challenge the part (none: the next)."""
 
     name: CommandName
     recipe: str | None = None
+    part_id: str | None = None
+    sequence: int | None = None
 
 
 def read_speed(payload: bytes, *, arrived_ns: int, now_utc_ns: int, kept: bool) -> SpeedSample | None:
@@ -65,6 +67,13 @@ def read_command(payload: bytes, *, now_utc_ns: int, kept: bool) -> Order:
         raise MessageError(f"the command is {age_ns / 1e9:.1f} s old by its ts: 5 s are allowed")
     if kept and (age_ns is None or age_ns < -COMMAND_AGE_LIMIT_NS):
         raise MessageError("the broker kept this command and no ts shows that it is younger than 5 s")
+    if name == "challenge":
+        part_id, sequence = members.get("part_id"), members.get("sequence")
+        return Order(
+            name="challenge",
+            part_id=None if part_id is None else printable(part_id, name="part_id"),
+            sequence=None if sequence is None else sequence_of(sequence),
+        )
     if name != "select-recipe":
         return Order(name=cast(CommandName, name))
     if members.get("recipe") is None:

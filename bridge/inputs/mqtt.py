@@ -252,7 +252,16 @@ class MqttLink:
             respond(Reply(ok=False, text=str(exc)))
             return
         self._connection.acknowledge(delivery)
-        self._inbox.post(Command(name=order.name, origin="mqtt", recipe=order.recipe, respond=respond))
+        self._inbox.post(
+            Command(
+                name=order.name,
+                origin="mqtt",
+                recipe=order.recipe,
+                part_id=order.part_id,
+                sequence=order.sequence,
+                respond=respond,
+            )
+        )
 
     def _take_marker(self, delivery: Delivery) -> None:
         self._connection.acknowledge(delivery)

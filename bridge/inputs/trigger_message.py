@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from bridge.domain.part import ImagePath, InlineImage, ReplyTo, Trigger
 from bridge.errors import MessageError, TriggerError
-from bridge.inputs.fields import MAX_LENGTH_MM, counts_of, measure, printable, sequence_of, show, stamp
+from bridge.inputs.fields import MAX_EYE_ON_MS, MAX_LENGTH_MM, counts_of, measure, printable, sequence_of, show, stamp
 from bridge.inputs.strict_json import read_object
 
 _T = TypeVar("_T")
@@ -23,7 +23,7 @@ MEDIA_TYPES = ("image/jpeg", "image/png")
 PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG")
 NO_CONTENT_TYPE = "a picture without a content type: set the MQTT 5 property content-type to image/jpeg or image/png"
 MAX_PATH_CHARACTERS = 1024
-PROPERTY_NAMES = ("part_id", "sequence", "ts", "encoder", "length_mm", "recipe")
+PROPERTY_NAMES = ("part_id", "sequence", "ts", "encoder", "length_mm", "eye_on_ms", "recipe")
 _WHOLE = re.compile(r"-?[0-9]{1,10}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
@@ -74,6 +74,7 @@ def read_trigger(
         source_utc_ns=ts[1] if ts else None,
         encoder_counts=encoder,
         length_mm=length,
+        eye_on_ms=_part_of(members, "eye_on_ms", _eye_on, problems),
         recipe=recipe,
         image=image,
         backlog=backlog,
@@ -113,7 +114,7 @@ def _plain(name: str, text: str) -> object:
     """Give a number for decimal text where one belongs, else the text, which its field then refuses by name."""
     if name in {"sequence", "encoder"} and _WHOLE.fullmatch(text):
         return int(text)
-    if name == "length_mm" and _DECIMAL.fullmatch(text):
+    if name in {"length_mm", "eye_on_ms"} and _DECIMAL.fullmatch(text):
         return float(text)
     return text
 
@@ -132,6 +133,10 @@ def _raw_image(payload: bytes, media_type: str, max_payload_bytes: int, problems
 
 def _length(value: object) -> float:
     return measure(value, name="length_mm", high=MAX_LENGTH_MM, zero=False)
+
+
+def _eye_on(value: object) -> float:
+    return measure(value, name="eye_on_ms", high=MAX_EYE_ON_MS, zero=False)
 
 
 def _image(value: object) -> InlineImage | ImagePath:

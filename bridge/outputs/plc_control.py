@@ -106,7 +106,8 @@ class ControlInterpreter:
             messages.append(Inhibit(bits=self._number("inhibit")))
         confirmed, fired = (self._told_count(key, written, changed) for key in ("reject_confirm", "gate_fired"))
         if confirmed is not None or fired is not None:
-            messages.append(PlcCounts(origin=self._protocol, reject_confirm=confirmed, gate_fired=fired))
+            counts = PlcCounts(origin=self._protocol, at_ns=now_ns, reject_confirm=confirmed, gate_fired=fired)
+            messages.append(counts)
         return messages
 
     def _told_count(self, key: str, written: Mapping[str, ControlValue], changed: set[str]) -> int | None:

@@ -238,7 +238,8 @@ RESULT_INPUTS: tuple[tuple[int, str, str, Callable[[PlcView], bool]], ...] = (
 # fmt: off
 _STATUS_TEXTS: Mapping[StatusBit, str] = {
     StatusBit.ONLINE: "the bridge runs this station and is not stopping",
-    StatusBit.READY: "a handshake trigger will be taken: enabled, not inhibited, recipe active, broker and journal up",
+    StatusBit.READY: "a handshake trigger will be taken: enabled, not inhibited, recipe active, broker and journal up, "
+                     "no run of rejects or failures",
     StatusBit.TRIGGER_ACK: "the handshake trigger was taken; falls when the PLC drops Trigger",
     StatusBit.BUSY: "at least one accepted part has no verdict yet",
     StatusBit.RESULT_VALID: "a live result stands in registers 2 to 13; with result_ack until it is acknowledged",

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Engine, Row, Select, and_, exists, select
 from bridge.domain.rfc3339 import parse_utc
 from bridge.domain.verdict import Disposition, VerdictCode
 from bridge.records import schema
-from bridge.records.schema import KEY, triggers, verdicts
+from bridge.records.schema import KEY, gate_events, triggers, verdicts
 
 REMEMBERED = 1000
 
@@ -94,6 +94,12 @@ class History:
             select(triggers.c.epoch).where(*_of(line, station)).order_by(triggers.c.epoch.desc()).limit(1)
         )
         return int(rows[0].epoch) if rows else 0
+
+    def last_event_utc_ns(self, line: str, station: str, event: str) -> int | None:
+        """Give when a gate event of this name was noted last, None when it never was."""
+        wanted = gate_events.c.line == line, gate_events.c.station == station, gate_events.c.event == event
+        rows = self._rows(select(gate_events.c.at_utc).where(*wanted).order_by(gate_events.c.id.desc()).limit(1))
+        return parse_utc(rows[0].at_utc) if rows else None
 
     def picture_of(self, line: str, station: str, sequence: int) -> str | None:
         """Give the relative name of the newest picture with that sequence among the last 1,000 parts, else None."""

@@ -162,6 +162,10 @@ class Journal:
         """Give the highest epoch of the station, 0 when it has no record."""
         return self._history.last_epoch(line, station)
 
+    def last_event_utc_ns(self, line: str, station: str, event: str) -> int | None:
+        """Give when an event was noted last for any part of the station, None when it never was."""
+        return self._history.last_event_utc_ns(line, station, event)
+
     def picture_of(self, line: str, station: str, sequence: int) -> str | None:
         """Give the relative name of a picture among the last 1,000 parts, else None; any thread may ask."""
         try:

@@ -13,7 +13,7 @@ from bridge.domain.verdict import Disposition, VerdictCode
 from bridge.records.schema import clean
 
 CODES: Mapping[str, int] = {code.name: int(code) for code in VerdictCode if code is not VerdictCode.NONE}
-DISPOSITIONS = tuple(each.name for each in Disposition if each is not Disposition.NONE)
+DISPOSITIONS = tuple(each.name for each in Disposition)  # NONE: a dry run
 JUDGED = frozenset({"PASS", "FAIL", "UNCERTAIN"})
 SAME = (
     "line", "station", "epoch", "sequence", "part_id", "verdict", "code", "disposition", "reason", "label", "recipe",
@@ -34,7 +34,7 @@ def contradictions(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"verdict {verdict} has code {code}, not {CODES[verdict]}"
     if disposition not in DISPOSITIONS:
         yield f"disposition {disposition!r} is none of {', '.join(DISPOSITIONS)}"
-    elif verdict == "PASS" and disposition != Disposition.LET_PASS.name:
+    elif verdict == "PASS" and disposition == Disposition.REJECT.name:
         yield f"verdict PASS has disposition {disposition}"
     if row["replayed"] not in (0, 1):
         yield f"replayed is {row['replayed']}, neither 0 nor 1"

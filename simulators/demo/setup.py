@@ -18,6 +18,7 @@ from typing import Any
 
 from simulators.demo.options import DemoOptions, OptionsError
 from simulators.fault_kinds import ClockWrong
+from simulators.line.conveyor import BIN_WAY_MM
 from simulators.line.geometry import Geometry
 
 DEFAULT_PORTS = {"mqtt": 1883, "modbus": 5020, "opcua": 4840, "field": 5021, "http": 9464}
@@ -118,6 +119,12 @@ open_lead_ms = {geometry.open_lead_ms}
 close_lead_ms = {geometry.close_lead_ms}
 # The simulated PLC acts at the scan nearest to the moment: half of its 10 ms on either side.
 firing_jitter_ms = 5.0
+# The bin's sensor counts a part as its rear edge is {BIN_WAY_MM:g} mm behind the gate.
+confirm_distance_mm = {geometry.gate_distance_mm + geometry.part_length_mm + BIN_WAY_MM}
+confirm_window_ms = 100.0
+# Nobody is here to press ClearError: pictures are drawn at random, and faults make whole runs of ERROR and LATE.
+max_consecutive_rejects = 0
+max_consecutive_failures = 0
 gate = {{ mode = "{options.gate}", port = {ports["field"]} }}
 """
     path = folder / "linegate.toml"

@@ -63,9 +63,17 @@ def test_every_command_is_read() -> None:
         )
 
 
+def test_a_challenge_names_its_part_or_none() -> None:
+    assert command(encoded(command="challenge")) == Order(name="challenge")
+    assert command(encoded(command="challenge", part_id="BAD-1")) == Order(name="challenge", part_id="BAD-1")
+    assert command(encoded(command="challenge", sequence=0)) == Order(name="challenge", sequence=0)
+
+
 @pytest.mark.parametrize(
     ("members", "word"),
     [
+        ({"command": "challenge", "sequence": -1}, "sequence"), ({"command": "challenge", "sequence": 2**32}, "sequence"),
+        ({"command": "challenge", "part_id": ""}, "part_id"), ({"command": "challenge", "part_id": 7}, "part_id"),
         ({"command": "explode"}, "select-recipe, enable, disable, reset-counters, clear-error"),
         ({}, "allowed are"), ({"command": ["enable"]}, "allowed are"),
         ({"command": "select-recipe"}, "needs recipe"), ({"command": "select-recipe", "recipe": 5}, "recipe"),
@@ -88,7 +96,8 @@ def test_a_kept_command_must_prove_its_age() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(payload=st.binary(max_size=100) | st.dictionaries(
-    st.sampled_from(["mm_s", "counts", "command", "recipe", "ts"]), st.none() | st.integers() | st.floats() | st.text(),
+    st.sampled_from(["mm_s", "counts", "command", "recipe", "ts", "part_id", "sequence"]),
+    st.none() | st.integers() | st.floats() | st.text(),
 ).map(lambda value: json.dumps(value).encode()), kept=st.booleans())  # fmt: skip
 def test_only_message_errors(payload: bytes, kept: bool) -> None:
     for reading in (lambda: speed(payload, kept=kept), lambda: command(payload, kept=kept),

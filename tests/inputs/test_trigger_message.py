@@ -35,11 +35,12 @@ def test_full_json_trigger() -> None:
 
 def test_raw_trigger() -> None:
     properties = [("sequence", "4294967295"), ("part_id", "B 1"), ("ts", "2026-11-21T08:00:00Z"), ("other", "x")]
-    properties += [("encoder", "99"), ("length_mm", "80.5"), ("recipe", "r"), ("other", "y")]
+    properties += [("encoder", "99"), ("length_mm", "80.5"), ("eye_on_ms", "66.5"), ("recipe", "r"), ("other", "y")]
     trigger = read(JPEG, content_type="image/JPEG; x=1", user_properties=properties)
     assert trigger.problem is None
     assert (trigger.sequence, trigger.part_id, trigger.encoder_counts) == (2**32 - 1, "B 1", 99)
     assert (trigger.length_mm, trigger.recipe, trigger.ts) == (80.5, "r", "2026-11-21T08:00:00Z")
+    assert trigger.eye_on_ms == 66.5
     assert trigger.image == InlineImage(media_type="image/jpeg", data=JPEG)
 
 
@@ -71,6 +72,7 @@ def test_no_sequence_no_trigger(payload: bytes) -> None:
     [
         ('"part_id": "' + "x" * 10_000 + '"', "part_id"), ('"part_id": 7', "part_id"), ('"part_id": ""', "part_id"),
         ('"part_id": "a\\nb"', "part_id"), ('"part_id": "\\ud800"', "part_id"), ('"part_id": {}', "part_id"),
+        ('"eye_on_ms": 0', "eye_on_ms"), ('"eye_on_ms": "x"', "eye_on_ms"), ('"eye_on_ms": 1e9', "eye_on_ms"),
         ('"length_mm": NaN', "NaN"), ('"length_mm": 0', "length_mm"), ('"length_mm": -1', "length_mm"),
         ('"length_mm": 1e999', "length_mm"), ('"length_mm": "9"', "length_mm"), ('"length_mm": true', "length_mm"),
         ('"length_mm": 1' + "0" * 400, "length_mm"), ('"x": Infinity', "Infinity"), ('"encoder": 1.5', "encoder"),
@@ -140,7 +142,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-keys = st.sampled_from(["sequence", "part_id", "ts", "encoder", "length_mm", "recipe", "image", "other"])
+keys = st.sampled_from(["sequence", "part_id", "ts", "encoder", "length_mm", "eye_on_ms", "recipe", "image", "other"])
 image_keys = st.sampled_from(["media_type", "data", "path", "other"])
 documents = st.dictionaries(keys, json_values | st.dictionaries(image_keys, json_values), max_size=8)
 payloads = st.binary(max_size=300) | documents.map(lambda value: json.dumps(value).encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -215,7 +216,7 @@ def run_line(
     silent: frozenset[int] = frozenset(),
     bridge_dies_after_ms: float | None = None,
     scan_jitter_ms: float = 0.8,
-    bridge_type: type[SimulatedBridge] = LabelBridge,
+    bridge_type: Callable[..., SimulatedBridge] = LabelBridge,
 ) -> Run:
     """Run a line from its first part to its last; the same arguments give the same run."""
     chance, geometry = random.Random(seed), geometry or Geometry()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -45,6 +46,24 @@ def test_every_fault_of_the_shipped_file_reconciles(tmp_path: Path) -> None:
     assert report["triggers"] == sum(report["verdicts"].values()) == report["records"]
     assert report["triggers"] < report["parts"] == 120
     assert report["gate"]["wrong"] == 0
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("gate", ["plc", "bridge"])
+def test_every_reject_is_seen_in_the_bin_by_its_name(tmp_path: Path, gate: str) -> None:
+    keep = tmp_path / "kept"
+    report = run_demo(tmp_path, "--parts", "120", "--gate", gate, "--keep", str(keep))
+    with sqlite3.connect(keep / "data" / "linegate.db") as records:
+        rows = records.execute("SELECT event, sequence FROM gate_events").fetchall()
+    noted = {event: {sequence for each, sequence in rows if each == event} for event, _ in rows}
+    parts = json.loads((keep / "conveyor.json").read_text())["parts"]
+    fallen = {part["sequence"] for part in parts if part["outcome"] == "binned"}
+    ordered = noted["ordered"] - noted.get("missed", set())
+    assert len(ordered) > 10
+    assert noted["confirmed"] <= fallen
+    assert ordered & fallen <= noted["confirmed"]
+    assert not {"PASS_IN_BIN", "REJECT_NOT_CONFIRMED"} & set(report["alarms"])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,7 +99,7 @@ TAMPERED = [
     ("DELETE FROM verdicts WHERE sequence = 105", {"one_verdict": 1, "pictures_named": 1}),
     ("UPDATE verdicts SET verdict = 'PASS', code = 1 WHERE sequence = 103", {"consistent": 3}),
     ("UPDATE verdicts SET code = 3 WHERE sequence = 104", {"consistent": 2}),
-    ("UPDATE verdicts SET disposition = 'NONE' WHERE sequence = 104", {"consistent": 2}),
+    ("UPDATE verdicts SET disposition = 'NONE' WHERE sequence = 104", {"consistent": 1}),
     ("UPDATE verdicts SET reason = 'fine' WHERE sequence = 104", {"consistent": 1}),
     ("UPDATE verdicts SET score = 0.1 WHERE sequence = 105", {"consistent": 1}),
     ("UPDATE verdicts SET json = 'none' WHERE sequence = 104", {"consistent": 1}),

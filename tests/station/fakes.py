@@ -7,11 +7,15 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from bridge.challenges import Challenges
 from bridge.domain.belt import Belt, BeltSettings
+from bridge.domain.challenge import ChallengeTest
 from bridge.domain.condition import Condition
+from bridge.domain.confirmation import Confirmations
 from bridge.domain.gate import GateOrder
 from bridge.domain.gate_plan import GatePlan
 from bridge.domain.gate_settings import GateSettings
+from bridge.domain.guards import NO_GUARDS, GuardSettings
 from bridge.domain.messages import Arrival, LinkChange
 from bridge.domain.part import InlineImage, Part, Result, Trigger
 from bridge.domain.reception import Reception, ReceptionRules
@@ -188,16 +192,31 @@ class Bench:
         belt: BeltSettings | None = None,
         verdict_timeout_ms: float = 5000.0,
         policy: Policy | None = None,
+        guards: GuardSettings = NO_GUARDS,
+        challenge_passed_utc_ns: int | None = None,
     ) -> None:
         self.belt = Belt(belt or BeltSettings())
         self.plan = GatePlan(gate or GateSettings(), self.belt)
-        self.condition = Condition()
+        self.condition = Condition(guards=guards)
         self.journal, self.pictures, self.output = FakeJournal(), FakePictures(), FakeOutput()
         self.camera = FakeCamera()
         self.recipes, self.clock, self.model = FakeRecipes(), FakeClock(), FakeModel(score)
         self.acknowledged: list[int] = []
         rules = ReceptionRules(
-            line="line1", station="station1", trigger_clock="arrival", transport_ms=0.0, part_length_mm=100.0
+            line="line1",
+            station="station1",
+            trigger_clock="arrival",
+            transport_ms=0.0,
+            part_length_mm=100.0,
+            touching_tolerance_mm=guards.touching_tolerance_mm,
+        )
+        challenges = Challenges(
+            line="line1",
+            station="station1",
+            condition=self.condition,
+            journal=self.journal,
+            clock=self.clock,
+            test=ChallengeTest(hours=guards.challenge_hours, passed_utc_ns=challenge_passed_utc_ns),
         )
         self.loop = StationLoop(
             belt=self.belt,
@@ -211,6 +230,7 @@ class Bench:
                 outputs=[self.output],
                 clock=self.clock,
                 verdict_timeout_ms=verdict_timeout_ms,
+                dry_run=guards.dry_run,
             ),
             reports=GateReports(
                 line="line1",
@@ -219,6 +239,8 @@ class Bench:
                 journal=self.journal,
                 outputs=[self.output],
                 clock=self.clock,
+                confirmations=Confirmations(self.belt, guards, pitch_mm=175.0),
+                challenges=challenges,
             ),
             condition=self.condition,
             journal=self.journal,

@@ -6,10 +6,16 @@ from dataclasses import replace
 
 import pytest
 
+from bridge.challenges import Challenges
+from bridge.domain.belt import Belt, BeltSettings
+from bridge.domain.challenge import ChallengeTest
 from bridge.domain.condition import Condition
-from bridge.domain.confirmation import CONFIRM_MS
+from bridge.domain.confirmation import CONFIRM_MS, Confirmations
+from bridge.domain.gate import NO_ORDER
 from bridge.domain.gate_settings import GateSettings
+from bridge.domain.guards import NO_GUARDS, GuardSettings
 from bridge.domain.part import Part, Result
+from bridge.domain.verdict import Disposition
 from bridge.gate_reports import GateReports
 from tests.station.fakes import Bench, FakeJournal, FakeOutput
 
@@ -28,7 +34,7 @@ class SteppedClock:
 class Desk:
     """Reports on their own, with what they tell."""
 
-    def __init__(self) -> None:
+    def __init__(self, guards: GuardSettings = NO_GUARDS) -> None:
         self.clock, self.condition, self.output = SteppedClock(), Condition(), FakeOutput()
         self.journal = FakeJournal()
         self.reports = GateReports(
@@ -38,6 +44,15 @@ class Desk:
             journal=self.journal,
             outputs=[self.output],
             clock=self.clock,
+            confirmations=Confirmations(Belt(BeltSettings()), guards, pitch_mm=175.0),
+            challenges=Challenges(
+                line="line1",
+                station="station1",
+                condition=self.condition,
+                journal=self.journal,
+                clock=self.clock,
+                test=ChallengeTest(),
+            ),
         )
 
     def reject(self, result: Result, sequence: int) -> None:
@@ -82,3 +97,67 @@ async def test_a_line_without_a_bin_sensor_is_not_alarmed(rejected: Result) -> N
     desk.past_the_gate(1)
     desk.wait()
     assert desk.condition.alarms.standing == ()
+
+
+MS = 1_000_000
+BIN = GuardSettings(confirm_distance_mm=720.0)
+
+
+@pytest.mark.parametrize(
+    ("deadline_ms", "standing", "event"),
+    [
+        (407, {"PASS_IN_BIN"}, "passed part in bin"),
+        (None, {"PASS_IN_BIN"}, "passed part in bin"),
+        (399, set(), "seen in bin"),  # published 1 ms after it: the PLC may not have known it in time
+    ],
+)
+def test_a_part_let_pass_in_the_bin_is_told_unless_the_plc_could_not_know(
+    rejected: Result, deadline_ms: int | None, standing: set[str], event: str
+) -> None:
+    desk = Desk(BIN)
+    part = replace(rejected.part, x0_mm=0.0)
+    passing = replace(
+        rejected,
+        part=part,
+        order=NO_ORDER,
+        disposition=Disposition.LET_PASS,
+        deadline_ns=None if deadline_ms is None else deadline_ms * MS,
+    )
+    desk.reports.met(part, gap=False)
+    desk.clock.ns = 400 * MS
+    desk.reports.decided(passing, ())
+    for now_ms in range(400, 630, 10):
+        desk.clock.ns = now_ms * MS
+        desk.reports.watch()
+    desk.reports.counted(0, 1, desk.clock.ns)
+    assert set(desk.condition.alarms.standing) == standing
+    assert desk.journal.events == [(event, 1)]
+
+
+def test_a_bridge_whose_heartbeat_stood_still_accuses_no_part(rejected: Result) -> None:
+    desk = Desk(BIN)
+    part = replace(rejected.part, x0_mm=1.2 * 2000)
+    desk.condition.heartbeat.passed(0)
+    desk.clock.ns = 2000 * MS
+    desk.reports.met(part, gap=False)
+    desk.reports.decided(replace(rejected, part=part, order=NO_ORDER, disposition=Disposition.LET_PASS), ())
+    desk.reports.watch()
+    desk.condition.heartbeat.passed(2001 * MS)
+    desk.clock.ns = 2620 * MS
+    desk.reports.counted(0, 1, desk.clock.ns)
+    assert desk.condition.alarms.standing == ()
+    assert desk.journal.events == [("seen in bin", 1)]
+
+
+def test_a_collateral_part_in_the_bin_is_told_as_collateral_alone(rejected: Result) -> None:
+    desk = Desk(BIN)
+    swept, sweeper = replace(rejected.part, x0_mm=0.0), replace(rejected.part.trigger, sequence=2)
+    desk.reports.met(swept, gap=False)
+    desk.reports.decided(replace(rejected, part=swept, order=NO_ORDER, disposition=Disposition.LET_PASS), ())
+    desk.reports.decided(replace(rejected, part=replace(rejected.part, trigger=sweeper)), [(1, 1)])
+    desk.clock.ns = 610 * MS
+    desk.reports.watch()
+    # an unplaced reject waits as well, and a count is its own first
+    desk.reports.counted(0, 2, desk.clock.ns)
+    assert set(desk.condition.alarms.standing) == {"COLLATERAL"}
+    assert ("seen in bin", 1) in desk.journal.events

@@ -86,7 +86,7 @@ def judging_bridge(folder: Path, **settings: str) -> Iterator[Bench]:
     try:
         with (
             running(Bridge(folder=folder, ports=ports, settings=settings)) as bridge,
-            Publisher(broker.port) as publisher,
+            Publisher(broker.port, topics=("gate",)) as publisher,
         ):
             bridge.wait_ready()
             yield Bench(bridge=bridge, publisher=publisher)
