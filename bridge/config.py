@@ -56,7 +56,9 @@ class Mqtt(Section):
     tls_key: OptionalPath = Field(None, description="client key")
     root: str = Field("linegate", pattern=r"^[^+#/\x00]+(/[^+#/\x00]+)*$", description="first level of every topic")
     max_payload_bytes: int = Field(16_000_000, ge=1024, description="a larger message goes to the dead letters")
-    trigger_clock: Literal["arrival", "source"] = Field("arrival", description="arrival | source (synchronised clocks)")
+    trigger_clock: Literal["arrival", "source", "filtered"] = Field(
+        "arrival", description="arrival | source (synchronised clocks) | filtered (any clock, by the least delayed)"
+    )
     transport_ms: Milliseconds = Field(0.0, description="fixed delay taken off the arrival")
 
     @model_validator(mode="after")

@@ -40,6 +40,7 @@ def gate_settings(station: StationSettings) -> GateSettings:
 def describe_line(config: Config, loaded: Mapping[str, Loaded]) -> str:
     """Tell for each station when a verdict must stand, what the gate does and how close parts may follow."""
     lines = [f"line {config.line.name}: belt at {config.belt.speed_mm_s:g} mm/s, speed from {config.belt.speed_source}"]
+    lines += [f"triggers: {_clock(config)}"]
     for station in config.stations:
         lines += _describe_station(config, station, loaded[station.name])
     lines += ["", "Modbus: " + (", ".join(modbus_ways(config.modbus)) or "closed")]
@@ -131,6 +132,17 @@ def _guard_warnings(config: Config, station: StationSettings) -> list[str]:
             "parts may follow each other: a count in the bin may be taken for a neighbour's"
         )
     return warnings
+
+
+def _clock(config: Config) -> str:
+    """Say by what a trigger by MQTT without a latched count is placed."""
+    less = f"less {config.mqtt.transport_ms:g} ms"
+    return {
+        "arrival": f"placed by their arrival {less}: what the network holds up, the gate hits later",
+        "source": "placed by their ts: its clock and this machine's must agree, by NTP or PTP",
+        "filtered": f"placed by their ts, whose clock may stand anywhere: its offset is that of the soonest to arrive, {less}; "
+        "the first two after a start or a pause of a minute get ERROR and no gate order, and so does one without ts",
+    }[config.mqtt.trigger_clock]
 
 
 def _camera(camera: CameraSettings) -> str:

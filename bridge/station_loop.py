@@ -169,6 +169,7 @@ class StationLoop:
             self._condition.raise_alarm("CLOCK")
         if admission.touching:
             self._condition.raise_alarm("PARTS_TOUCH", f"{arrival.trigger.part_id}: {admission.touching}")
+        self._condition.clock(self._reception.clock_doubt, self._reception.clock_steps)
         part = admission.part
         if part is None:
             self._log.warning("duplicate_dropped", sequence=arrival.trigger.sequence)
@@ -288,6 +289,7 @@ class StationLoop:
             self._condition.journal(alive=self._journal.healthy)
             self._condition.worker(self._loaded.model.trouble if self._loaded else "")
             self._condition.camera(self._journey.camera_trouble)
+            self._condition.clock(self._reception.clock_doubt, self._reception.clock_steps)
             self._retry_acknowledging()
             self._condition.set_alarm("SPEED_STALE", standing=self._belt.speed_mm_s(now_ns) is None)
             self._reports.revised(self._plan.revise(now_ns))

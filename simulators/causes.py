@@ -89,7 +89,8 @@ def exceptions(evidence: Evidence, classes: Mapping[int, GateClass]) -> list[dic
         if classes[part.sequence] == "missed":
             told.append(("missed", missed.get(part.sequence, "")))
         if record is None:
-            told.append(_untold(part, lost=part.sequence in lost))
+            died_with = "the broker" if evidence.outages.broker else "the PLC that had to tell"
+            told.append(_untold(part, lost=died_with if part.sequence in lost else ""))
         elif record.verdict in ("ERROR", "LATE"):
             told.append((record.verdict.lower(), record.reason))
         if record is not None and classes[part.sequence] != "missed" and part.sequence in missed:
@@ -122,11 +123,11 @@ def _during(evidence: Evidence, part: PartTruth) -> Iterable[str]:
             yield fault.kind
 
 
-def _untold(part: PartTruth, *, lost: bool) -> tuple[str, str]:
+def _untold(part: PartTruth, *, lost: str) -> tuple[str, str]:
     if part.copies == 0:
         return "no trigger", "its trigger was never told"
     if lost:
-        return "no trigger", "its trigger was lost with the broker"
+        return "no trigger", f"its trigger was lost with {lost}"
     return "unjudged", "its trigger was told and no verdict recorded"
 
 

@@ -43,12 +43,14 @@ class FaultTime:
 class Outages:
     """When something was away: a broker that keeps nothing, and the PLC's two ways to read results.
 
-    `broker` lasts until the bridge listens again, `modbus` and `opcua` until the PLC that was started again reads.
+    `broker` lasts until the bridge listens again, `modbus` and `opcua` until the PLC that was started again reads;
+    `triggers` are the times in which a PLC that triggers by handshake was away.
     """
 
     broker: tuple[Span, ...] = ()
     modbus: tuple[Span, ...] = ()
     opcua: tuple[Span, ...] = ()
+    triggers: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +75,13 @@ class Evidence:
 
     @cached_property
     def lost(self) -> set[int]:
-        """The parts whose trigger died with the broker: told in its outage, and never heard of by the bridge."""
+        """The parts whose trigger died with the broker, or with the PLC that had to tell: the bridge never heard of them."""
         recorded = {record.sequence for record in self.records}
+        away = (*self.outages.broker, *self.outages.triggers)
         return {
             part.sequence
             for part in self.truth.told
-            if part.sequence not in recorded and within(part.triggered_ns, self.outages.broker)
+            if part.sequence not in recorded and within(part.triggered_ns, away)
         }
 
     @cached_property
@@ -98,7 +101,7 @@ class Evidence:
 
     @cached_property
     def arrived(self) -> dict[int, PartTruth]:
-        """The parts whose trigger was told and did not die with the broker."""
+        """The parts whose trigger was told and did not die on its way."""
         lost = self.lost
         return {part.sequence: part for part in self.truth.told if part.sequence not in lost}
 

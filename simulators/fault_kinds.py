@@ -192,10 +192,10 @@ Fault = (
 )
 KINDS: Mapping[str, type[Fault]] = MappingProxyType({cls.kind: cls for cls in Fault.__args__})
 OF_TRIGGERS = (
-    DuplicateTrigger, MissingTrigger, CameraLost, ClockWrong, NetworkDelay, BrokerKill, PlcRestart,
+    DuplicateTrigger, MissingTrigger, CameraLost, ClockWrong, NetworkDelay, BrokerKill,
     SlowModel, FrozenModel, FrozenBridge,
 )  # fmt: skip
-"""Kinds that need triggers by MQTT: a PLC that triggers by handshake is itself part of what they disturb."""
+"""Kinds that need triggers by MQTT: with triggers by handshake there is no such message, or Ready falls with them."""
 
 
 def lasts_s(fault: Fault) -> float:

@@ -246,4 +246,18 @@ ALARMS: Mapping[str, AlarmKind] = _table(
         severity="warning",
         text="the OPC UA server's certificate ends soon",
     ),
+    AlarmKind(
+        code=50,
+        name="CLOCK_UNSURE",
+        severity="warning",
+        degraded=True,
+        text='too few time stamps agree to place triggers by them (trigger_clock = "filtered"): these parts get ERROR',
+    ),
+    AlarmKind(
+        code=51,
+        name="CLOCK_STEPPED",
+        severity="warning",
+        latched=True,
+        text="the clock that stamps the triggers was set back, or their way has become longer: it is learned anew",
+    ),
 )

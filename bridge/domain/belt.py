@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from bridge.domain.encoder_speed import likely_ns, present_speed, steady_speed
+from bridge.domain.encoder_speed import likely_ns, move_back, present_speed, steady_speed
 
 SpeedSource = Literal["fixed", "mqtt", "plc", "encoder"]
 
@@ -74,8 +74,7 @@ def signed_step(new: int, old: int, modulus: int) -> int:
 
     With modulus 2^32 this is the PLC's `INT32(new - old)`.
     """
-    half = modulus // 2
-    return (new - old + half) % modulus - half
+    return (new - old + modulus // 2) % modulus - modulus // 2
 
 
 class Belt:
@@ -144,6 +143,8 @@ class Belt:
             self._count, self._speed_mm_s = count, None
             return BeltEvent.RESET
         place_mm = self._positions_mm[-1] + step_mm
+        history = self._times_ns, self._stamps_ns, self._positions_mm
+        move_back(*history, at_ns=at_ns, position_mm=place_mm, usual_mm_s=settings.speed_mm_s)
         speed_mm_s = None if self._speed_mm_s is None else self.steady_speed_mm_s
         taken_ns = likely_ns(self._stamps_ns, self._positions_mm, at_ns, place_mm, speed_mm_s)
         self._speed_before_mm_s = self._speed_mm_s if silent else None
@@ -152,8 +153,7 @@ class Belt:
             self._doubts_ns.append((self._times_ns[-1], at_ns))
         self._count = count
         self._knot(max(taken_ns, self._times_ns[-1]), place_mm, at_ns)
-        grain_mm = 1 / settings.counts_per_mm
-        self._speed_mm_s = present_speed(self._times_ns, self._positions_mm, grain_mm)
+        self._speed_mm_s = present_speed(self._times_ns, self._positions_mm, grain_mm=1 / settings.counts_per_mm)
         return BeltEvent.LOST if surprise else BeltEvent.TAKEN
 
     def speed_mm_s(self, now_ns: int) -> float | None:

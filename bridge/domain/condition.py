@@ -57,7 +57,7 @@ class Condition:
         self._plc_silent = True
         self._state = StationState.STARTING
         self._plc_counts: dict[tuple[str, str], int] = {}
-        self._orders = 0
+        self._orders = self._clock_steps = 0
         self._changes: list[AlarmChange] = []
         self.set_alarm("DRY_RUN", standing=guards.dry_run)
 
@@ -164,6 +164,13 @@ class Condition:
     def alarm_told(self, message: AlarmState) -> None:
         """Take an alarm whose condition somebody else watches."""
         self.set_alarm(message.name, standing=message.standing, text=message.text)
+
+    def clock(self, doubt: str, steps: int) -> None:
+        """Take why the clock of the triggers' source can't be relied on, empty when it can, and how often it was set."""
+        self.set_alarm("CLOCK_UNSURE", standing=bool(doubt), text=doubt)
+        if steps > self._clock_steps:
+            self.raise_alarm("CLOCK_STEPPED")
+        self._clock_steps = steps
 
     def plc_counted(self, counts: PlcCounts) -> tuple[int, int]:
         """Take the PLC's running counts; gives how many gate firings and confirmations are new."""
@@ -279,7 +286,7 @@ class Condition:
             plc_heartbeat_lost=self._plc_silent,
             stop_request=self.alarms.stop_request,
             gate_unguarded=self._plc_silent if self._gate_mode == "plc" else self.dry_run or not self._gate_up,
-            clock_ok="CLOCK" not in self.alarms.standing,
+            clock_ok=not {"CLOCK", "CLOCK_UNSURE"} & set(self.alarms.standing),
             heartbeat=self.heartbeat.value,
             error_code=code,
             error_text=text,

@@ -16,7 +16,7 @@ STEADY_POINTS = 32
 STILL_NS = 30_000_000  # the same count for so long, where several were due, is a stop
 STILL_COUNTS = 3.0
 NEIGHBOURS = 16
-BRAKING_MM_S2 = 10_000.0  # harder than belts brake with parts on them
+BRAKING_MM_S2 = 10_000.0  # harder than belts brake with parts on them, or gather speed
 
 
 def likely_ns(
@@ -38,6 +38,33 @@ def likely_ns(
         travel_ns = (position_mm - positions_mm[i] + braked_mm) / speed_mm_s * NS_PER_S
         earliest_ns = min(earliest_ns, stamps_ns[i] + max(0, round(travel_ns)))
     return earliest_ns
+
+
+def move_back(
+    times_ns: list[int],
+    stamps_ns: list[int],
+    positions_mm: Sequence[float],
+    *,
+    at_ns: int,
+    position_mm: float,
+    usual_mm_s: float,
+) -> None:
+    """Correct in place when earlier samples were taken, by one at `position_mm` that arrived at `at_ns`.
+
+    Earlier than noted where the belt, from its steady speed or the `usual_mm_s` it is built for, would have had to gather
+    speed harder than a belt does to come so far since: then it was the earlier sample that had waited. Without it a burst
+    after standstills of this process, or of the network, would show a belt many times as fast as it is.
+    """
+    speed_mm_s = max(usual_mm_s, steady_speed(stamps_ns, positions_mm) or 0.0)
+    later_ns = at_ns + 1
+    for i in range(len(times_ns) - 1, -1, -1):
+        travel_mm = max(0.0, position_mm - positions_mm[i])
+        gained_mm_s = (speed_mm_s**2 + 2 * BRAKING_MM_S2 * travel_mm) ** 0.5 - speed_mm_s
+        latest_ns = min(later_ns - 1, at_ns - round(gained_mm_s / BRAKING_MM_S2 * NS_PER_S))
+        if times_ns[i] <= latest_ns:
+            break
+        times_ns[i], stamps_ns[i] = latest_ns, min(stamps_ns[i], latest_ns)
+        later_ns = latest_ns
 
 
 def present_speed(times_ns: Sequence[int], positions_mm: Sequence[float], grain_mm: float) -> float | None:

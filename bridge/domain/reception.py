@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from bridge.domain.belt import Belt
+from bridge.domain.belt import Belt, Placement
+from bridge.domain.clock_filter import ClockFilter
 from bridge.domain.part import Part, Trigger
 from bridge.domain.recipe import Recipe
 from bridge.domain.sequence import Acceptance, SequenceLedger
@@ -13,6 +14,10 @@ from bridge.domain.verdict import Judgement, VerdictCode
 
 MAX_AHEAD_NS = 50_000_000
 """A source's stamp may lie this far ahead and still count as now (contract of the trigger clock)."""
+NO_STAMP = 'the trigger has no ts, by which trigger_clock = "filtered" places it'
+NOWHERE = Placement(x0_mm=None, count_at_trigger=None)
+
+TriggerClock = Literal["arrival", "source", "filtered"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +29,7 @@ class ReceptionRules:
 
     line: str
     station: str
-    trigger_clock: Literal["arrival", "source"]
+    trigger_clock: TriggerClock
     transport_ms: float
     part_length_mm: float
     touching_tolerance_mm: float = 0.0
@@ -52,6 +57,15 @@ class Admission:
     touching: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Moment:
+    """When a part's front edge met the beam, monotonic; `doubt` is why that can't be relied on."""
+
+    at_ns: int
+    ahead: bool = False
+    doubt: str = ""
+
+
 class Reception:
     """Admit triggers in their order of arrival."""
 
@@ -59,22 +73,37 @@ class Reception:
         self._rules = rules
         self._ledger = ledger
         self._belt = belt
+        self._clock = ClockFilter()
+
+    @property
+    def clock_doubt(self) -> str:
+        """Why the source's clock can't be relied on by now; empty when it can, or when nothing depends on it."""
+        return self._clock.doubt if self._rules.trigger_clock == "filtered" else ""
+
+    @property
+    def clock_steps(self) -> int:
+        """How often the source's clock was found to have been set, or the source restarted."""
+        return self._clock.steps
 
     def admit(self, trigger: Trigger, conditions: Conditions, *, now_ns: int, now_utc_ns: int) -> Admission:
         """Give the part of a new trigger, or tell that it is a duplicate."""
         acceptance = self._ledger.accept(trigger.sequence, trigger.part_id, trigger.ts)
         if not acceptance.accepted:
             return Admission(acceptance=acceptance, part=None)
-        triggered_ns, ahead = self._moment(trigger, now_ns=now_ns, now_utc_ns=now_utc_ns)
+        moment = self._moment(trigger, acceptance, now_ns=now_ns, now_utc_ns=now_utc_ns)
         lost = trigger.held_back and self._placed_by_arrival(trigger)
         # Where the belt stood when a backlog's part passed is unknown, and nothing old is placed for a gate.
-        place = (
-            None
-            if trigger.backlog or lost
-            else self._belt.place(triggered_ns=triggered_ns, latched_count=trigger.encoder_counts, now_ns=now_ns)
-        )
-        measured_mm = None if trigger.backlog or lost else self._measured_mm(trigger, triggered_ns)
-        touching = self._touching(measured_mm)
+        place, measured_mm = NOWHERE, None
+        if not (trigger.backlog or lost):
+            counts = trigger.encoder_counts
+            place = self._belt.place(triggered_ns=moment.at_ns, latched_count=counts, now_ns=now_ns)
+            latched = counts is not None and self._belt.settings.speed_source == "encoder" and not place.latch_ignored
+            if moment.doubt and latched:
+                moment = replace(moment, doubt="")
+            elif moment.doubt:
+                place = NOWHERE
+            measured_mm = self._measured_mm(trigger, moment.at_ns)
+        triggered_ns, touching = moment.at_ns, self._touching(measured_mm)
         part = Part(
             line=self._rules.line,
             station=self._rules.station,
@@ -84,14 +113,14 @@ class Reception:
             triggered_utc_ns=now_utc_ns - (now_ns - triggered_ns),
             length_mm=self._length_mm(trigger, measured_mm),
             recipe=conditions.recipe,
-            x0_mm=place.x0_mm if place else None,
-            count_at_trigger=place.count_at_trigger if place else None,
+            x0_mm=place.x0_mm,
+            count_at_trigger=place.count_at_trigger,
         )
         return Admission(
             acceptance=acceptance,
             part=part,
-            at_once=_at_once(trigger, conditions, ahead=ahead, lost=lost, touching=touching),
-            clock_ahead=ahead,
+            at_once=_at_once(trigger, conditions, moment, lost=lost, touching=touching),
+            clock_ahead=moment.ahead,
             touching=touching,
         )
 
@@ -117,21 +146,35 @@ class Reception:
 
     def _placed_by_arrival(self, trigger: Trigger) -> bool:
         """Give whether nothing but the moment of arrival says where the part is."""
-        by_source = self._rules.trigger_clock == "source" and trigger.source_utc_ns is not None
+        by_source = self._rules.trigger_clock != "arrival" and trigger.source_utc_ns is not None
         return trigger.encoder_counts is None and trigger.age_ms is None and not by_source
 
-    def _moment(self, trigger: Trigger, *, now_ns: int, now_utc_ns: int) -> tuple[int, bool]:
-        """Give the monotonic moment at which the front edge met the beam, and whether its stamp lies too far ahead."""
+    def _moment(self, trigger: Trigger, acceptance: Acceptance, *, now_ns: int, now_utc_ns: int) -> _Moment:
+        """Give the monotonic moment at which the front edge met the beam, as far as it is known."""
         if trigger.age_ms is not None:
-            return trigger.arrived_ns - round(trigger.age_ms * 1e6), False
+            return _Moment(at_ns=trigger.arrived_ns - round(trigger.age_ms * 1e6))
         if self._rules.trigger_clock == "source" and trigger.source_utc_ns is not None:
             # a stamp before 1970 counts as 1970: it is LATE all the same, and outputs can write it
             age_ns = now_utc_ns - max(0, trigger.source_utc_ns)
-            return now_ns - max(0, age_ns), age_ns < -MAX_AHEAD_NS
-        return trigger.arrived_ns - round(self._rules.transport_ms * 1e6), False
+            return _Moment(at_ns=now_ns - max(0, age_ns), ahead=age_ns < -MAX_AHEAD_NS)
+        transport_ns = round(self._rules.transport_ms * 1e6)
+        arrival = _Moment(at_ns=trigger.arrived_ns - transport_ns)
+        if self._rules.trigger_clock != "filtered" or trigger.source != "mqtt" or trigger.backlog:
+            return arrival
+        if trigger.source_utc_ns is None:
+            return replace(arrival, doubt=NO_STAMP)
+        if acceptance.kind == "restarted":
+            self._clock.forget()
+        in_order = acceptance.kind != "out_of_order"
+        stamped_ns = self._clock.place(trigger.source_utc_ns, trigger.arrived_ns, in_order=in_order)
+        if stamped_ns is None:
+            return replace(arrival, doubt=self._clock.doubt)
+        return _Moment(at_ns=stamped_ns - transport_ns)
 
 
-def _at_once(trigger: Trigger, conditions: Conditions, *, ahead: bool, lost: bool, touching: str) -> Judgement | None:
+def _at_once(
+    trigger: Trigger, conditions: Conditions, moment: _Moment, *, lost: bool, touching: str
+) -> Judgement | None:
     """Give the verdict of a part that can't be judged, None for one that can."""
     if trigger.backlog:
         return Judgement(
@@ -144,8 +187,10 @@ def _at_once(trigger: Trigger, conditions: Conditions, *, ahead: bool, lost: boo
         return Judgement(
             code=VerdictCode.LATE, reason="held back: the trigger waited at the broker, too many were open"
         )
-    if ahead:
+    if moment.ahead:
         return Judgement(code=VerdictCode.ERROR, reason="clock: the trigger's ts lies more than 50 ms ahead")
+    if moment.doubt:
+        return Judgement(code=VerdictCode.ERROR, reason=f"clock: {moment.doubt}")
     if trigger.recipe is not None and trigger.recipe not in (conditions.recipe.name, conditions.recipe.reference):
         reason = f"recipe mismatch: the trigger names {trigger.recipe!r}, active is {conditions.recipe.name!r}"
         return Judgement(code=VerdictCode.ERROR, reason=reason[:200])

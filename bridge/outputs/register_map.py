@@ -252,7 +252,7 @@ _STATUS_TEXTS: Mapping[StatusBit, str] = {
     StatusBit.PLC_HEARTBEAT_LOST: "no PLC heartbeat seen yet, or unchanged for 2 s",
     StatusBit.STOP_REQUEST: "stop the line: a part that should be rejected can't be, or could not be; until ClearError",
     StatusBit.GATE_UNGUARDED: "no PLC heartbeat in plc mode: nobody would reject a part without a result",
-    StatusBit.CLOCK_OK: "time stamps of triggers fit this clock; 0 after one that lies ahead, until ClearError",
+    StatusBit.CLOCK_OK: "time stamps of triggers place them; 0 after one ahead, until ClearError, or a filtered one in doubt",
 }
 # fmt: on
 STATUS_BITS: tuple[tuple[int, str, str], ...] = tuple(

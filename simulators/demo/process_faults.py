@@ -47,11 +47,12 @@ class ProcessFaults:
         database: Path,
         picture_bytes: int,
         bridge_ready: Callable[[], Awaitable[None]],
+        plc_triggers: bool,
     ) -> None:
         self.outages = Outages()
         self._broker, self._bridge, self._plc, self._relay = broker, bridge, plc, relay
         self._database, self._bridge_ready = database, bridge_ready
-        self._picture_bytes = picture_bytes
+        self._picture_bytes, self._plc_triggers = picture_bytes, plc_triggers
         self._times: list[FaultTime] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._act: Mapping[type, Callable[[Any], Coroutine[Any, Any, None]]] = MappingProxyType(
@@ -117,6 +118,8 @@ class ProcessFaults:
         # The subscription stands; what it tells first may still be on its way.
         until_ns = time.monotonic_ns() + IN_FLIGHT_NS
         self.outages = replace(self.outages, opcua=(*self.outages.opcua, (from_ns, until_ns)))
+        if self._plc_triggers:
+            self.outages = replace(self.outages, triggers=(*self.outages.triggers, (from_ns, until_ns)))
 
     async def _slow_model(self, fault: SlowModel) -> None:
         until_s = time.monotonic() + fault.duration_s

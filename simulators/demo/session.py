@@ -47,8 +47,10 @@ class Session:
         logs.mkdir(exist_ok=True)
         good = prepare_recipe(folder, options)
         config = write_config(folder, options, ports)
+        last = last_sequence(self._database)
+        self._first_sequence = 1 if last is None else (last + 1) % U32
         if options.trigger != "mqtt":
-            fill_camera_folder(folder, options)
+            fill_camera_folder(folder, options, first_sequence=self._first_sequence)
         self._broker = Child(
             "broker", ["simulators.broker", "--port", str(ports["mqtt"])], log=logs / "broker.log", take=self._take
         )
@@ -65,6 +67,7 @@ class Session:
             database=self._database,
             picture_bytes=max(picture.path.stat().st_size for picture in options.pictures),
             bridge_ready=self._bridge_ready,
+            plc_triggers=options.trigger != "mqtt",
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -221,7 +224,6 @@ class Session:
 
     def _conveyor_arguments(self, good: Iterable[str]) -> list[str]:
         options, ports = self._options, self._ports
-        last = last_sequence(self._database)
         arguments = {
             "--port": ports["field"],
             "--mqtt-port": ports["mqtt"] if self._relay is None else self._relay.listens_on,
@@ -233,7 +235,7 @@ class Session:
             "--speed": options.speed_mm_s,
             "--spacing": options.spacing_mm,
             "--seed": SEED,
-            "--first-sequence": 1 if last is None else (last + 1) % U32,
+            "--first-sequence": self._first_sequence,
             "--truth": self._truth_file,
         }
         words = ["simulators.line.server", "--wait", *(str(word) for pair in arguments.items() for word in pair)]

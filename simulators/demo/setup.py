@@ -132,13 +132,17 @@ gate = {{ mode = "{options.gate}", port = {ports["field"]} }}
     return path
 
 
-def fill_camera_folder(folder: Path, options: DemoOptions) -> None:
-    """Copy the pictures in the conveyor's own order, so that the station's folder camera shows each part's picture."""
+def fill_camera_folder(folder: Path, options: DemoOptions, *, first_sequence: int) -> None:
+    """Copy the pictures in the conveyor's own order, so that the station's folder camera shows each part's picture.
+
+    It gives sequence 1 the first by name; the conveyor gives the first picture to its first part, `first_sequence`.
+    """
     camera = folder / "camera"
     shutil.rmtree(camera, ignore_errors=True)
     camera.mkdir()
     for number, picture in enumerate(options.pictures):
-        shutil.copyfile(picture.path, camera / f"{number:06d}-{picture.label}{picture.path.suffix.lower()}")
+        place = (first_sequence - 1 + number) % len(options.pictures)
+        shutil.copyfile(picture.path, camera / f"{place:06d}-{picture.label}{picture.path.suffix.lower()}")
 
 
 def prepare_recipe(folder: Path, options: DemoOptions) -> frozenset[str]:

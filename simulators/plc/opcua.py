@@ -72,7 +72,8 @@ class ResultWatch:
         subscription = await self._client.create_subscription(20, self)
         await subscription.subscribe_data_change(results[RESULT_VARIABLES.index("Sequence")])
         say("opcua_up")
-        self._trigger_shown = False
+        # An earlier session, or this program before it was restarted, may have left the bit standing.
+        self._trigger_shown: bool | None = None
         while not stop.is_set():
             await self._handshake_step()
             await self._wait(0.005 if self._handshake.busy else 0.25)

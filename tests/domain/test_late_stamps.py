@@ -7,7 +7,9 @@ from typing import Literal
 
 import pytest
 
-from bridge.domain.belt import Belt, BeltEvent, BeltSettings
+from bridge.domain.belt import LOST_MM, Belt, BeltEvent, BeltSettings
+from bridge.domain.gate import Release
+from bridge.domain.gate_drive import GateCall, GateDrive
 from bridge.domain.gate_plan import GatePlan
 from bridge.domain.gate_settings import GateSettings
 from bridge.domain.verdict import Disposition
@@ -110,3 +112,93 @@ def test_a_reset_right_after_a_silence_is_one() -> None:
             belt.encoder_sample(12 * at_ms, at_ms * MS)
         belt.encoder_sample(12 * 1020, 1500 * MS)
         assert belt.encoder_sample(count, 1520 * MS) is BeltEvent.RESET
+
+
+def stalled(rng: random.Random, until_ms: int, longest_ms: float) -> list[tuple[int, int]]:
+    """As `arrivals`, of a writer that waits for its answer, with standstills of the reader close after one another."""
+    found: list[tuple[int, int]] = []
+    standstills: list[tuple[float, float]] = []
+    end_ms = 500.0
+    while end_ms < until_ms:
+        end_ms += 1000.0 if rng.random() < 0.2 else rng.uniform(1.0, 40.0)
+        standstills.append((end_ms, end_ms + rng.uniform(0.0, longest_ms)))
+        end_ms = standstills[-1][1]
+    taken_ms = 0.0
+    while taken_ms < until_ms:
+        arrived_ms = taken_ms + rng.uniform(0.3, 1.0)
+        for from_ms, to_ms in standstills:
+            if from_ms <= arrived_ms < to_ms:
+                arrived_ms = to_ms
+        found.append((round(taken_ms), T0 + round(arrived_ms * MS)))
+        taken_ms = max(taken_ms + 20.0, arrived_ms + rng.uniform(2.0, 12.0))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_standstills_in_a_row_do_not_make_a_fast_belt(seed: int) -> None:
+    belt = Belt(BeltSettings(speed_source="encoder"))
+    for taken_ms, arrived in stalled(random.Random(seed), 6000, 65.0):
+        assert belt.encoder_sample(12 * taken_ms, arrived) is BeltEvent.TAKEN
+        if taken_ms > 500:
+            assert belt.held_speed_mm_s < 2 * 1200.0
+            assert (belt.position_mm(arrived) or 0.0) < (arrived - T0) / 1e9 * 1200.0 + 25.0
+
+
+def held_back(levels: list[tuple[int, bool]], number: int) -> bool:
+    """Whether the coil was on from early enough until a part of 100 mm had left the gate."""
+    front_ms = 600 + number * 150 + 500
+    slack_ns = round((LOST_MM + 5.0) / 1.2 * MS)  # what is looked for once the belt was measured
+    from_ns, to_ns = T0 + round((front_ms - 40) * MS) + slack_ns, T0 + round((front_ms + 100 / 1.2) * MS) - slack_ns
+    before = [on for at_ns, on in levels if at_ns <= from_ns][-1]
+    return before and all(on for at_ns, on in levels if from_ns < at_ns < to_ns)
+
+
+@pytest.mark.parametrize("seed", [*range(10), 23, 25, 37, 54, 59, 81, 106])
+def test_a_release_holds_over_its_part_through_standstills(seed: int) -> None:
+    """The coil is on while a part let pass is at the gate, or the bridge has told that it was swept."""
+    rng, belt, parts = random.Random(seed), Belt(BeltSettings(speed_source="encoder")), 40
+    settings = GateSettings(mode="bridge", rest="reject")
+    plan, drive = GatePlan(settings, belt), GateDrive(settings)
+    samples = stalled(rng, 600 + parts * 150 + 700, 75.0)
+    events = [(at_ns, -1, taken_ms) for taken_ms, at_ns in samples]
+    for i in range(parts):
+        trigger_ns = T0 + round((600 + i * 150 + rng.uniform(1.0, 15.0)) * MS)
+        events += [(trigger_ns, 0, i), (trigger_ns + round(rng.uniform(20.0, 60.0) * MS), 1, i)]
+    told: set[int] = set()
+    levels: list[tuple[int, bool]] = [(T0, False)]
+
+    def release(number: int, moments: Release, now_ns: int) -> None:
+        if moments.refused:
+            told.add(number)
+        kind: Literal["release", "withdraw"] = "withdraw" if moments.refused else "release"
+        call = GateCall(kind=kind, key=(1, number), due_ns=moments.due_ns, off_ns=moments.off_ns)
+        if not drive.take(call, now_ns):
+            told.add(number)
+
+    def revise(now_ns: int) -> None:
+        for revision in plan.revise(now_ns):
+            if revision.release is not None:
+                release(revision.key[1], revision.release, now_ns)
+            elif revision.collateral:
+                told.add(revision.key[1])
+
+    for now_ns, what, number in sorted(events):
+        while (due_ns := drive.next_due()) is not None and due_ns <= now_ns:
+            told |= {
+                key[1] for step in drive.poll(due_ns) if step.command.kind == "missed" for key in step.command.keys
+            }
+            levels.append((due_ns, drive.level))
+        if what < 0:
+            belt.encoder_sample(number * 12, now_ns)
+            revise(now_ns)
+            plan.prune(now_ns)
+        elif what == 0:
+            placed = belt.place(triggered_ns=now_ns, latched_count=(600 + number * 150) * 12, now_ns=now_ns)
+            plan.expect((1, number), x0_mm=placed.x0_mm, count_at_trigger=placed.count_at_trigger)
+        else:
+            outcome = plan.order_for((1, number), Disposition.LET_PASS, now_ns)
+            assert outcome.release is not None
+            release(number, outcome.release, now_ns)
+    for number in set(range(parts)) - told:
+        assert held_back(levels, number), f"part {number}: the gate came back into it and nobody was told"
+    assert len(told) < parts / 2

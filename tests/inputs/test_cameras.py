@@ -14,10 +14,10 @@ JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\xff\xda scan \xff\xd9"
 PNG = b"\x89PNG\r\n\x1a\n....IHDR....IEND\xae\x42\x60\x82"
 
 
-def part(image: InlineImage | ImagePath | None) -> Part:
+def part(image: InlineImage | ImagePath | None, sequence: int = 1) -> Part:
     recipe = Recipe(name="r", number=1, revision=1, bundle="b", labels=("x",))
     return Part(
-        line="l", station="s", trigger=Trigger(sequence=1, part_id="1", arrived_ns=0, image=image), epoch=1,
+        line="l", station="s", trigger=Trigger(sequence=sequence, part_id="1", arrived_ns=0, image=image), epoch=1,
         triggered_ns=0, triggered_utc_ns=1_795_248_000_000_000_000, length_mm=100.0, recipe=recipe,
     )  # fmt: skip
 
@@ -93,8 +93,8 @@ async def test_the_folder_camera_goes_round(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes((PNG if name.endswith("png") else JPEG) + name.encode())
     (tmp_path / "notes.txt").write_text("no picture")
     camera = TriggerFirst(FolderCamera(folder=tmp_path), InlineCamera(image_folder=tmp_path))
-    seen = [(await camera.capture(part(None), 0)).data[-5:] for _ in range(4)]
-    assert seen == [b"a.jpg", b"b.png", b".JPEG", b"a.jpg"]
+    seen = [(await camera.capture(part(None, sequence), 0)).data[-5:] for sequence in (1, 2, 3, 4, 6, 0)]
+    assert seen == [b"a.jpg", b"b.png", b".JPEG", b"a.jpg", b".JPEG", b".JPEG"], "a part without one shifts no other"
     own = await camera.capture(part(InlineImage(media_type="image/png", data=PNG)), 0)
     assert own.data == PNG
 

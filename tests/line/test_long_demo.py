@@ -40,6 +40,33 @@ def test_three_hundred_parts_reconcile(tmp_path: Path, gate: str) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("gate", ["plc", "bridge"])
+@pytest.mark.parametrize("trigger", ["modbus", "opcua"])
+def test_two_hundred_parts_triggered_by_handshake_reconcile(tmp_path: Path, trigger: str, gate: str) -> None:
+    report = run_demo(tmp_path, "--parts", "200", "--gate", gate, "--trigger", trigger)
+    assert (report["parts"], report["triggers"], report["records"]) == (200, 200, 200)
+    assert (report["opcua_results"], report["modbus_results"]) == (200, 200)
+    assert sum(report["verdicts"].values()) == 200
+    assert report["verdicts"]["ERROR"] == 0
+    assert report["gate"]["wrong"] == 0
+    assert report["judgement"]["escapes"] == 0, "each part was judged by its own picture"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("trigger", ["modbus", "opcua"])
+def test_a_plc_that_restarts_while_it_triggers_leaves_no_part_wrong(tmp_path: Path, trigger: str) -> None:
+    faults = tmp_path / "faults.toml"
+    faults.write_text('[[fault]]\nkind = "plc_restart"\nat_s = 3.0\ndown_s = 1.0\n')
+    report = run_demo(tmp_path, "--parts", "60", "--trigger", trigger, "--faults", str(faults))
+    assert report["triggers"] == sum(report["verdicts"].values()) == report["records"]
+    assert 40 < report["triggers"] < report["parts"] == 60, "nobody told of the parts that passed meanwhile"
+    assert report["gate"]["wrong"] == 0
+    assert report["judgement"]["escapes"] == 0
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(180)
 def test_every_fault_of_the_shipped_file_reconciles(tmp_path: Path) -> None:
     faults = ROOT / "simulators" / "faults" / "basic.toml"
     report = run_demo(tmp_path, "--parts", "120", "--faults", str(faults))

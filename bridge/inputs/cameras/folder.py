@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
 from pathlib import Path
 
 from bridge.domain.part import Part
@@ -20,16 +19,17 @@ SILENT_S = 2.5
 
 
 class FolderCamera:
-    """Gives each part the next picture of `folder`, by name, and begins again after the last.
+    """Gives the part with sequence 1 the first picture of `folder` by name, and so on round and round.
 
-    The folder is listed anew at each round, so pictures may be added. A thread looks each second whether it is still
+    By the sequence, because a part that got its verdict without a picture, or a restart, must not shift all others. The
+    folder is listed anew at each round, so pictures may be added. A thread looks each second whether it is still
     there: a file server that hangs must not hold up the station.
     """
 
     def __init__(self, *, folder: Path, max_bytes: int = 16_000_000) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
-        self._round: deque[str] = deque()
+        self._names: list[str] = []
         self._closing = threading.Event()
         self._looked: tuple[float, str | None] = (time.monotonic(), None)
         self._thread = threading.Thread(target=self._look_after, name="linegate-folder", daemon=True)
@@ -52,10 +52,11 @@ class FolderCamera:
         return trouble
 
     async def capture(self, part: Part, moment_ns: int) -> Frame:
-        """Give the next picture, read off the loop. Raises CameraError."""
-        if not self._round:
-            self._round.extend(await asyncio.to_thread(_list_pictures, self._folder))
-        name = self._round.popleft()
+        """Give the part's picture, read off the loop. Raises CameraError."""
+        before = part.sequence - 1
+        if not self._names or before % len(self._names) == 0:
+            self._names = await asyncio.to_thread(_list_pictures, self._folder)
+        name = self._names[before % len(self._names)]
         captured_utc_ns = time.time_ns()
         data = await asyncio.to_thread(read_below, self._folder, name, max_bytes=self._max_bytes)
         media_type = media_type_of(data, name=f"picture {name!r}")
