@@ -74,8 +74,10 @@ class Sender:
             self._sequence += 1
             publish(self._mqtt, self._target.topic, self._payload, self._sequence)
         with self._heard:
-            if not self._heard.wait_for(lambda: self._verdicts >= self._sequence, LIMIT_S) or not self._totals:
+            if not self._heard.wait_for(lambda: self._verdicts >= self._sequence, LIMIT_S):
                 raise RuntimeError(f"{self._verdicts} verdicts for {self._sequence} parts")
+        if not self._totals:
+            raise RuntimeError(f"all of {parts} parts were LATE or ERROR: the machine is too busy for a figure")
         return list(self._totals)
 
     def _hear(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:

@@ -116,9 +116,8 @@ class ModbusSerial:
                     chunk = await self._more(arrived)
                 echo = b""
                 if request := frames.at_silence():
-                    answer = await self._answer(*request)
-                    _send(fd, answer)
-                    echo = answer if self._settings.local_echo else b""
+                    sent = _send(fd, await self._answer(*request))
+                    echo = sent if self._settings.local_echo else b""
         finally:
             loop.remove_reader(fd)
 
@@ -183,11 +182,12 @@ def _without_echo(chunk: bytes, echo: bytes) -> tuple[bytes, bytes]:
     return (chunk[length:], echo[length:]) if chunk[:length] == echo[:length] else (chunk, b"")
 
 
-def _send(fd: int, answer: bytes) -> None:
+def _send(fd: int, answer: bytes) -> bytes:
+    """Give what was sent of an answer: the rest is dropped where nobody takes it."""
     try:
-        os.write(fd, answer)
+        return answer[: os.write(fd, answer)]
     except BlockingIOError:
-        _log.debug("modbus answer dropped", reason="nobody takes what is sent on the serial line")
+        return b""
 
 
 def _reason(exc: Exception) -> str:

@@ -11,6 +11,7 @@ from bridge.domain.messages import AlarmState
 from bridge.errors import StartError
 from bridge.outputs.opcua_access import Access
 from bridge.outputs.opcua_channel import GuardedProcessor, GuardedServer
+from bridge.outputs.opcua_pki import until
 from bridge.outputs.opcua_session import PlcSession
 
 _log = structlog.get_logger(__name__)
@@ -44,18 +45,22 @@ class AccessWatch:
         self._trouble = ""
 
     async def begin(self) -> None:
-        """Open the port if anybody could log in; else say which keys to set. Raises StartError."""
+        """Open the port if anybody could log in. Raises StartError."""
         if self._access.is_open:
             self.server = await self._open_port()
-        else:
-            _log.warning("opcua_closed", text=CLOSED)
         self._tell()
 
     async def run(self) -> None:
-        """Look for changes, for ever."""
+        """Look for changes, for ever; first tell what the start has found, but not beside the one line of a failed start."""
+        await asyncio.sleep(self._period_s)
+        own = self._access.own
+        if own is not None and own.made:
+            _log.info("opcua_certificate_made", hosts=sorted(own.hosts), until=until(own), uri=own.uri)
+        if self.server is None and not self._access.is_open:
+            _log.warning("opcua_closed", text=CLOSED)
         while True:
-            await asyncio.sleep(self._period_s)
             await self.look()
+            await asyncio.sleep(self._period_s)
 
     async def look(self) -> None:
         """Take up what has changed."""

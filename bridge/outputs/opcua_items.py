@@ -17,12 +17,12 @@ from bridge.outputs.opcua_filters import MAX_FIELDS, Notice, is_legible, passes
 from bridge.outputs.opcua_values import status_code
 
 MAX_ITEMS = 1_000
-MAX_EVENT_ITEMS = 20
+MAX_EVENT_ITEMS = 10
 EVENT_QUEUE = 1_000
 
 
 class StationItems(MonitoredItemService):
-    """The monitored items of one subscription: at most 1,000, of events 20, each with a queue of 1,000."""
+    """The monitored items of one subscription: at most 1,000, of events 10, each with a queue of 1,000."""
 
     @property
     def hears_events(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -53,6 +53,8 @@ class OwnCertificate:
     certificate: x509.Certificate
     key: rsa.RSAPrivateKey
     uri: str
+    made: bool = False
+    """Whether it was made just now, for the first time."""
 
     @property
     def is_ours(self) -> bool:
@@ -86,7 +88,7 @@ def own_certificate(folder: Path, *, hosts: Sequence[str], host: str, line: str,
         if own.is_ours and (ends_soon or (hosts and own.hosts != frozenset(hosts))):
             why = "it ends soon" if ends_soon else "hosts have changed"
             own = _issue(certificate_file, own.key, uri=own.uri, hosts=hosts or sorted(own.hosts), now=now)
-            _log.warning("opcua_certificate_renewed", file=str(certificate_file), why=why, until=_until(own))
+            _log.warning("opcua_certificate_renewed", file=str(certificate_file), why=why, until=until(own))
     except OSError as exc:
         raise StartError(f"opcua.pki_folder = {str(folder)!r}: {exc.filename or folder}: {exc.strerror}") from exc
     return own
@@ -106,10 +108,11 @@ def ending_text(own: OwnCertificate, now: datetime) -> str:
     if left >= TOLD_BEFORE:
         return ""
     then = "is renewed 30 days before and clients must trust it anew" if own.is_ours else "put a new one into own/"
-    return f"the server's certificate ends {_until(own)}: {then}"
+    return f"the server's certificate ends {until(own)}: {then}"
 
 
-def _until(own: OwnCertificate) -> str:
+def until(own: OwnCertificate) -> str:
+    """Give the day on which it ends."""
     return own.certificate.not_valid_after_utc.date().isoformat()
 
 
@@ -122,8 +125,7 @@ def _make(certificate_file: Path, key_file: Path, *, hosts: Sequence[str], line:
         key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS.start)
         replace_file(key_file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     own = _issue(certificate_file, key, uri=f"urn:{socket.gethostname()}:linegate:{line}", hosts=hosts, now=now)
-    _log.info("opcua_certificate_made", file=str(certificate_file), hosts=sorted(own.hosts), until=_until(own))
-    return own
+    return replace(own, made=True)
 
 
 def _issue(file: Path, key: rsa.RSAPrivateKey, *, uri: str, hosts: Sequence[str], now: datetime) -> OwnCertificate:

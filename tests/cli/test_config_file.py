@@ -48,6 +48,9 @@ def test_the_written_file_has_every_key_on_a_line_of_its_own() -> None:
         ("[[stations]]\ncamera = {kind = 'folder'}", ['camera kind "folder" needs the key folder']),
         ("[records]\nurl = 'mysql://me:s3cret@host/db'", ["records.url = 'mysql://me:...@host/db'", "postgresql://"]),
         ("[records]\nurl = 'postgresql://me@host'", ["records.url = 'postgresql://me@host'", "USER@HOST/DATABASE"]),
+        ("[opcua]\npolicies = []", ["opcua", "policies = []", "anonymous = true"]),
+        ("[opcua]\npolicies = ['Basic128Rsa15']", ["opcua.policies.0 = 'Basic128Rsa15'", "'Basic256Sha256'"]),
+        ("[opcua]\nhosts = ['cell 7']", ["opcua.hosts.0 = 'cell 7'"]),
         ("[belt\n", ["not valid TOML"]),
     ],
 )
@@ -56,6 +59,12 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, parts: list[str]) -> None
         load(tmp_path, text)
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_users_and_certificates_lie_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "linegate.toml").write_text("[opcua]\nusers_file = 'who.toml'")
+    opcua = load_config(tmp_path / "linegate.toml", {}).opcua
+    assert (opcua.users_file, opcua.pki_folder) == (tmp_path / "who.toml", tmp_path / "pki")
 
 
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:

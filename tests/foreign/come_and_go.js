@@ -17,7 +17,7 @@ async function main([endpoint, times, nodeId]) {
   }
 }
 
-main(process.argv.slice(2)).catch((error) => {
+main(process.argv.slice(2)).then(() => process.exit(0), (error) => {
   console.error(error.message);
   process.exit(1);
 });

@@ -51,7 +51,7 @@ async function main([endpoint, station, first, last, interval, queue]) {
   await client.disconnect();
 }
 
-main(process.argv.slice(2)).catch((error) => {
+main(process.argv.slice(2)).then(() => process.exit(0), (error) => {
   console.error(error.message);
   process.exit(1);
 });

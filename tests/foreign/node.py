@@ -43,7 +43,7 @@ async def node_program(script: str, *arguments: str) -> AsyncIterator[NodeProgra
     program = NodeProgram(process)
     try:
         yield program
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             rest, complained = await process.communicate(b"")  # which ends its standard input
         assert process.returncode == 0, (rest + complained).decode(errors="replace")[-3000:]
     finally:
@@ -58,7 +58,7 @@ class NodeProgram:
 
     process: asyncio.subprocess.Process
 
-    async def next(self, limit_s: float = 15.0) -> dict[str, Any]:
+    async def next(self, limit_s: float = 30.0) -> dict[str, Any]:
         """Give the next object that it writes; fails when it ended."""
         assert self.process.stdout is not None
         async with asyncio.timeout(limit_s):

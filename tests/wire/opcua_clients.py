@@ -117,6 +117,10 @@ class SecuredBench:
     def url(self) -> str:
         return f"opc.tcp://127.0.0.1:{self.server.port}/linegate/"
 
+    async def look(self) -> None:
+        """Let the server look at its files now."""
+        await self.server._guard.look()
+
     def trust(self, pair: Pair) -> Path:
         """Put a certificate where trusted ones lie."""
         file = self.pki / "trusted/certs" / f"{pair.certificate.serial_number}.der"

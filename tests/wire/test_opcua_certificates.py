@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import stat
 from datetime import UTC, datetime, timedelta
@@ -176,7 +175,7 @@ async def test_trusted_certificates_that_do_not_fit_are_refused(tmp_path: Path) 
         pairs = {name: make_pair(tmp_path / name, name=name, **how) for name, (_, how) in faults.items()}
         for pair in pairs.values():
             bench.trust(pair)
-        await asyncio.sleep(0.5)
+        await bench.look()
         for name, (status, _) in faults.items():
             await refused(bench, status, pair=pairs[name])
         pairs["client"] = bench.client
@@ -199,18 +198,18 @@ async def test_clients_of_a_trusted_authority_come_in_until_they_are_revoked(tmp
         (bench.pki / "issuers/certs/ca.der").write_bytes(ca.der)
         (bench.pki / "trusted/certs/broken.der").write_bytes(b"broken")
         (bench.pki / "trusted/certs/root.pem").write_bytes(root.certificate.public_bytes(Encoding.PEM))
-        await asyncio.sleep(0.5)
+        await bench.look()
         async with bench.connected("plc1", pair=good):
             pass
         await refused(bench, ua.StatusCodes.BadCertificateUntrusted, pair=forged)
         await refused(bench, ua.StatusCodes.BadCertificateUntrusted, pair=by_client)
         await refused(bench, ua.StatusCodes.BadCertificateTimeInvalid, pair=ended)
         (bench.pki / "issuers/crl/foreign.crl").write_bytes(revocations(good.certificate, "ca", KEY))
-        await asyncio.sleep(0.5)
+        await bench.look()
         async with bench.connected("plc1", pair=good):
             pass
         (bench.pki / "issuers/crl/ca.crl").write_bytes(revocations(good.certificate, "ca", ca_key))
-        await asyncio.sleep(0.5)
+        await bench.look()
         await refused(bench, ua.StatusCodes.BadCertificateRevoked, pair=good)
 
 
@@ -262,7 +261,7 @@ async def test_the_port_opens_for_the_first_user_and_a_removed_one_is_ended(tmp_
         await until(lambda: bench.server.port is not None)
         await until(lambda: bench.posted[-1] == AlarmState(name="OPCUA_CLOSED", standing=False))
         (tmp_path / "users.toml").write_text("[[users")
-        await asyncio.sleep(0.5)
+        await bench.look()
         async with bench.connected("plc1") as client:
             assert await client.get_node(STATION + "Status.Ready").read_value()
             save_users(tmp_path / "users.toml", [UserRecord(name="plc2", role="plc", password=first.password)])

@@ -35,8 +35,8 @@ async def introduce(bench: SecuredBench) -> None:
     (told,) = await connect(bench, {})
     assert "rejected" in told["status"]
     rejected = bench.pki / "rejected"
-    await until(lambda: bool(list(rejected.iterdir())))
-    (kept,) = rejected.iterdir()
+    await until(lambda: bool(list(rejected.glob("*.der"))))
+    (kept,) = rejected.glob("*.der")
     kept.rename(bench.pki / "trusted/certs" / kept.name)
     await until(lambda: len(bench.server._access._trust.pinned) == 2)
 

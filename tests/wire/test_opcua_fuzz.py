@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(400)]
 WITHOUT_SESSION = 6_000
 IN_SESSION = 4_000
 IDLE = 500
+FILES_OF_THE_JOURNAL = 2  # SQLite opens and closes its own as it needs them
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     need_node()
     logging.getLogger("asyncua").setLevel(logging.CRITICAL)
     with judging_bridge(tmp_path_factory.mktemp("bridge")) as bench:
+        bench.judges_on()
         yield bench
 
 
@@ -89,7 +91,7 @@ def served(bench: Bench) -> bool:
 
 def stays_level(bench: Bench, before: tuple[int, float], *, more_mib: float) -> None:
     """Wait until what was opened is closed again, and see that memory was given back or nearly so."""
-    eventually(lambda: level(bench)[0] <= before[0], 60)
+    eventually(lambda: level(bench)[0] <= before[0] + FILES_OF_THE_JOURNAL, 60)
     assert level(bench)[1] < before[1] + more_mib
 
 

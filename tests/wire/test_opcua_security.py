@@ -169,12 +169,12 @@ async def test_an_unknown_certificate_is_kept_and_works_once_it_was_moved(tmp_pa
     stranger = make_pair(tmp_path / "stranger", name="line 7/../SCADA")
     async with secured(tmp_path) as bench:
         await refused(bench, ua.StatusCodes.BadCertificateUntrusted, pair=stranger)
-        await until(lambda: bool(list((bench.pki / "rejected").iterdir())))
-        (kept,) = (bench.pki / "rejected").iterdir()
+        await until(lambda: bool(list((bench.pki / "rejected").glob("*.der"))))
+        (kept,) = (bench.pki / "rejected").glob("*.der")
         assert kept.name.startswith("line_7_.._SCADA [")
         assert kept.read_bytes() == stranger.der
         moved = kept.rename(bench.pki / "trusted/certs" / kept.name)
-        await asyncio.sleep(0.5)
+        await bench.look()
         async with bench.connected("plc1", pair=stranger) as client:
             assert await client.get_node(STATION + "Status.Ready").read_value()
             moved.unlink()
