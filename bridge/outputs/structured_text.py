@@ -7,7 +7,7 @@ from enum import IntEnum
 from importlib.resources import files
 
 from bridge.domain.alarms import ALARMS
-from bridge.domain.status import StatusBit
+from bridge.domain.status import StationState, StatusBit
 from bridge.domain.verdict import Disposition, VerdictCode
 from bridge.outputs.control_block import COIL_BASE, CONTROL_BITS, CONTROL_REGISTERS, INHIBIT_TEXTS
 from bridge.outputs.plc_view import RING_SLOTS, SLOT_SIZE
@@ -25,8 +25,8 @@ from bridge.outputs.register_map import (
 
 
 def render_structured_text() -> str:
-    """Give constants for every address, bit and code, and the function block FB_LinegateGate."""
-    block = files("bridge.outputs").joinpath("fb_linegate_gate.st").read_text(encoding="utf-8")
+    """Give constants for every address, bit and code, and the function blocks of the reject gate."""
+    block = files("bridge.outputs").joinpath("linegate_blocks.st").read_text(encoding="utf-8")
     out = [
         "(* Linegate: addresses, bits and codes, counted from zero, and the reject gate's function block.",
         "   IEC 61131-3, third edition, as CODESYS and TwinCAT take it: there each TYPE, the VAR_GLOBAL list, FUNCTION and",
@@ -73,6 +73,9 @@ def _constants() -> Iterator[str]:
     yield "(* bits of LG_OUT_INHIBIT *)"
     for number, name, text in INHIBIT_TEXTS:
         yield _constant("LG_INHIBIT", name, number, text)
+    yield "(* State, as OPC UA's Status.State spells it *)"
+    for state in StationState:
+        yield f"LG_STATE_{state.value} : STRING(8) := '{state.value}';"
     yield "(* error and alarm codes *)"
     for kind in ALARMS.values():
         yield _constant("LG_ALARM", kind.name, kind.code, kind.text)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bridge.domain.alarms import ALARMS
@@ -72,7 +72,31 @@ class Tag:
 
 
 TABLE_COLUMNS: tuple[str, ...] = ("address", "name", "type", "unit", "access", "text")
-COLUMNS: tuple[str, ...] = ("area", "start", "count", "bit", "node", "name", "type", "unit", "access", "text")
+PLC_COLUMNS: tuple[str, ...] = (
+    "address",
+    "from 1",
+    "classic",
+    "mirror",
+    "name",
+    "type",
+    "IEC type",
+    "unit",
+    "access",
+    "text",
+)
+COLUMNS: tuple[str, ...] = (
+    "area", "start", "count", "bit", "node", "name", "type", "unit", "access", "text",
+    "one_based", "classic", "mirror", "iec_type",
+)  # fmt: skip
+"""`one_based` counts from 1; `classic` is the spelling with the area's digit in front, 40001; `mirror` that of the same
+register as a holding register."""
+
+_CLASSIC: Mapping[str, int] = {"coil": 1, "discrete": 10_001, "input": 30_001, "holding": 40_001}
+_IEC_TYPES: Mapping[str, str] = {
+    "bit": "BOOL", "bits": "WORD", "u16": "UINT", "u32": "UDINT", "i16": "INT",
+    "Boolean": "BOOL", "UInt16": "UINT", "UInt32": "UDINT", "Double": "LREAL", "String": "STRING", "DateTime": "DATE_AND_TIME",
+    "VerdictEnum": "DINT", "DispositionEnum": "DINT",
+}  # fmt: skip
 
 _STATE_TEXTS: Mapping[StationState, str] = {
     StationState.STARTING: "the model is loading, or the broker was not reached yet",
@@ -102,16 +126,48 @@ def rows(line: str = "line1", stations: Sequence[str] = ("station1",)) -> list[d
             "area": place.area, "start": place.start, "count": place.count, "bit": place.bit, "node": place.node,
             "name": f"{place.within}.{each.name}" if place.within else each.name,
             "type": each.type, "unit": each.unit, "access": each.access, "text": each.text,
+            "one_based": _one_based(place), "classic": _classic(place), "mirror": _mirror(place),
+            "iec_type": iec_type(each.type),
         }
         for each in tags(line, stations)
         for place in each.places
     ]  # fmt: skip
 
 
-def render_tags(fmt: TagFormat, line: str = "line1", stations: Sequence[str] = ("station1",)) -> str:
-    """Render the list as Markdown tables, CSV, JSON, or IEC 61131-3 Structured Text."""
+def iec_type(kind: str) -> str:
+    """Give the data type of IEC 61131-3 for one of this list; empty for methods, codes and reserved registers."""
+    element, _, length = kind.partition("[")
+    if not length:
+        return _IEC_TYPES.get(kind, "")
+    return f"ARRAY[0..{int(length.rstrip(']')) - 1}] OF {_IEC_TYPES[element]}"
+
+
+def _one_based(place: Place) -> int | None:
+    return place.start + 1 if place.area in _CLASSIC and place.start is not None else None
+
+
+def _classic(place: Place) -> str:
+    if place.area not in _CLASSIC or place.start is None:
+        return ""
+    bit = "" if place.bit is None else f".{place.bit}"
+    return f"{_CLASSIC[place.area] + place.start:05d}{bit}"
+
+
+def _mirror(place: Place) -> str:
+    if place.area != "input" or place.start is None:
+        return ""
+    return _classic(replace(place, area="holding", start=place.start + MIRROR_OFFSET))
+
+
+def render_tags(
+    fmt: TagFormat,
+    line: str = "line1",
+    stations: Sequence[str] = ("station1",),
+    columns: Sequence[str] = PLC_COLUMNS,
+) -> str:
+    """Render the list as Markdown tables with these columns, CSV, JSON, or IEC 61131-3 Structured Text."""
     renderers: Mapping[str, Callable[[], str]] = {
-        "md": lambda: _markdown(line, tags(line, stations)),
+        "md": lambda: _markdown(line, tags(line, stations), columns),
         "csv": lambda: _csv(line, stations),
         "json": lambda: json.dumps(rows(line, stations), indent=1) + "\n",
         "st": render_structured_text,
@@ -239,16 +295,28 @@ def _camel(key: str) -> str:
     return "".join(word.capitalize() for word in key.split("_"))
 
 
-def _markdown(line: str, rows: Sequence[Tag]) -> str:
+def _markdown(line: str, rows: Sequence[Tag], columns: Sequence[str]) -> str:
     out = [f"# Tags of {line}", ""]
     for section in dict.fromkeys(each.section for each in rows):
-        members = [each for each in rows if each.section == section]
-        columns = [name for name in TABLE_COLUMNS if any(getattr(each, name) for each in members)]
-        out += [f"## {section}", "", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+        members = [_cells(each) for each in rows if each.section == section]
+        shown = [name for name in columns if any(each[name] for each in members)]
+        out += [f"## {section}", "", "| " + " | ".join(shown) + " |", "|" + " --- |" * len(shown)]
         for each in members:
-            out.append("| " + " | ".join(getattr(each, name).replace("|", "\\|") for name in columns) + " |")
+            out.append("| " + " | ".join(each[name].replace("|", "\\|") for name in shown) + " |")
         out.append("")
     return "\n".join(out)
+
+
+def _cells(each: Tag) -> Mapping[str, str]:
+    """Give one line's cells by column; a tag found at several places shows each of its addresses."""
+    ones = [str(number) for place in each.places if (number := _one_based(place)) is not None]
+    return {
+        "address": each.address, "from 1": ", ".join(dict.fromkeys(ones)),
+        "classic": ", ".join(text for place in each.places if (text := _classic(place))),
+        "mirror": ", ".join(text for place in each.places if (text := _mirror(place))),
+        "name": each.name, "type": each.type, "IEC type": iec_type(each.type), "unit": each.unit, "access": each.access,
+        "text": each.text,
+    }  # fmt: skip
 
 
 def _csv(line: str, stations: Sequence[str]) -> str:

@@ -22,7 +22,8 @@ from simulators.plc.tables import GUARD_OR_COLLATERAL, LET_PASS, U32, BridgeResu
 Stage = Literal["waiting", "ordered", "firing", "done"]
 By = Literal["order", "release", "let_pass"]
 HEARTBEAT_LIMIT_NS = 2_000_000_000
-RESULT_LIFE_NS = 10_000_000_000
+# A result follows its part's front edge: one that is older when the part is first seen is of an earlier run of the counter.
+RESULT_LIFE_NS = 1_000_000_000
 PLAUSIBLE_MM = 60.0
 TOP_MM_S = 4500.0
 BACK_MM = 100.0

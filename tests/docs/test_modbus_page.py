@@ -49,11 +49,11 @@ async def test_the_examples_of_addresses_are_those_of_the_map() -> None:
         assert list(told.values) == [address], told.text
     await bench.stop()
     entries = (
-        "| 4 | Verdict | u16 | read |",
-        "| 38-39 | ResultsWritten |",
-        "| 1 | Heartbeat | u16 | read |",
-        "| 1 | Heartbeat | u16 | read, write |",
-        "| 17 | Reject |",
+        "| 4 | 5 | 30005 | 41005 | Verdict | u16 | UINT | read |",
+        "| 38-39 | 39 | 30039 | 41039 | ResultsWritten |",
+        "| 1 | 2 | 30002 | 41002 | Heartbeat | u16 | UINT | read |",
+        "| 1 | 2 | 40002 | Heartbeat | u16 | UINT | read, write |",
+        "| 17 | 18 | 10018 | Reject |",
     )
     tags = render_tags("md")
     assert [each for each in entries if each not in tags] == []

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 
-from tests.docs.write_tables import README, with_tables
+from bridge.outputs.tag_list import render_tags
+from tests.docs.write_tables import PLC_BLOCKS, PLC_TAGS, README, with_tables
 
 
 def test_the_tables_are_those_of_the_code() -> None:
     text = README.read_text(encoding="utf-8")
     assert text == with_tables(text), "run `make docs`"
+
+
+def test_the_files_for_the_plc_are_those_that_linegate_tags_prints() -> None:
+    assert PLC_TAGS.read_text(encoding="utf-8") == render_tags("md"), "run `make docs`"
+    assert PLC_BLOCKS.read_text(encoding="utf-8") == render_tags("st"), "run `make docs`"
 
 
 def test_every_linked_file_exists() -> None:

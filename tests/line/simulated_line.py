@@ -217,8 +217,9 @@ def run_line(
     bridge_dies_after_ms: float | None = None,
     scan_jitter_ms: float = 0.8,
     bridge_type: Callable[..., SimulatedBridge] = LabelBridge,
+    plc: Plc | None = None,
 ) -> Run:
-    """Run a line from its first part to its last; the same arguments give the same run."""
+    """Run a line from its first part to its last; the same arguments give the same run. Times are whole microseconds."""
     chance, geometry = random.Random(seed), geometry or Geometry()
     conveyor = Conveyor(
         now_ns=0,
@@ -239,18 +240,18 @@ def run_line(
         silent=silent,
         dies_at_ns=None if bridge_dies_after_ms is None else round(bridge_dies_after_ms * MS),
     )
-    plc, gate = Plc(geometry=geometry), False
+    plc, gate = plc or Plc(geometry=geometry), False
     decisions: list[Decision] = []
     firings: list[Firing] = []
     conveyor.start(0)
     for scan in range(20_000):
-        sampled_ns = scan * 10 * MS + round(chance.uniform(0, scan_jitter_ms) * MS)
+        sampled_ns = scan * 10 * MS + round(chance.uniform(0, scan_jitter_ms) * 1000) * 1000
         for event in conveyor.update(sampled_ns, gate_on=gate)[0]:
             if event.kind == "at_eye":
                 bridge.take(event)
         if conveyor.finished:
             break
-        now_ns = sampled_ns + round(chance.uniform(0.1, 0.6) * MS)
+        now_ns = sampled_ns + round(chance.uniform(0.1, 0.6) * 1000) * 1000
         state = decode_inputs(encode_inputs(conveyor.state_at(sampled_ns)))
         bridge.live_until(sampled_ns)
         if scan % 2 == 0:

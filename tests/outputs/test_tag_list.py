@@ -79,6 +79,47 @@ def test_csv_places_are_plain_integers_and_names_are_unique_in_their_area() -> N
     assert [row["start"] for row in table if row["area"] == "unit"] == ["0", "1", "255"]
 
 
+def test_each_place_stands_in_the_spellings_that_tools_ask_for() -> None:
+    table = csv.DictReader(io.StringIO(render_tags("csv")))
+    found = {(row["area"], row["name"]): row for row in table}
+    spelling = ("start", "one_based", "classic", "mirror", "iec_type")
+    assert [found["input", "ResultsWritten"][each] for each in spelling] == ["38", "39", "30039", "41039", "UDINT"]
+    assert [found["input", "StatusBits.StopRequest"][each] for each in spelling] == [
+        "0",
+        "1",
+        "30001.11",
+        "41001.11",
+        "BOOL",
+    ]
+    assert [found["input", "Ring"][each] for each in spelling] == [
+        "100",
+        "101",
+        "30101",
+        "41101",
+        "ARRAY[0..223] OF UINT",
+    ]
+    assert [found["input", "FiringError"][each] for each in spelling] == ["54", "55", "30055", "41055", "INT"]
+    assert [found["holding", "EncoderCount"][each] for each in spelling] == ["4", "5", "40005", "", "UDINT"]
+    assert [found["discrete", "LetPass"][each] for each in spelling] == ["16", "17", "10017", "", "BOOL"]
+    assert [found["coil", "ClearError"][each] for each in spelling] == ["103", "104", "00104", "", "BOOL"]
+    node = found["opcua", "Ring.Words"]
+    assert [node[each] for each in spelling] == ["", "", "", "", "ARRAY[0..223] OF UINT"]
+
+
+def test_every_value_has_a_type_of_iec_61131() -> None:
+    elementary = r"BOOL|WORD|UINT|INT|UDINT|DINT|LREAL|STRING|DATE_AND_TIME"
+    for row in csv.DictReader(io.StringIO(render_tags("csv"))):
+        value = row["area"] in ("input", "discrete", "holding", "coil", "slot") or row["node"]
+        if value and row["access"] != "call" and row["name"] != "Reserved":
+            assert re.fullmatch(rf"(ARRAY\[0\.\.\d+\] OF )?({elementary})", row["iec_type"]), row
+
+
+def test_the_tables_show_every_spelling_beside_the_address() -> None:
+    text = render_tags("md")
+    assert "| 38-39 | 39 | 30039 | 41039 | ResultsWritten | u32 | UDINT |" in text
+    assert "| 3, coil 103 | 1, 104 | 40001.3, 00104 | ClearError | bit | BOOL |" in text
+
+
 def test_csv_places_cover_what_a_plc_can_reach() -> None:
     def covered(area: str) -> list[int]:
         whole = [
@@ -136,7 +177,7 @@ def test_structured_text_is_balanced_and_names_are_unique_identifiers() -> None:
     assert "*)" not in bare
     blocks = ("IF", "FOR", "WHILE", "FUNCTION", "FUNCTION_BLOCK", "TYPE", "STRUCT")
     pairs = [(rf"\b{name}\b", rf"\bEND_{name}\b") for name in blocks]
-    pairs += [(r"\bVAR(_INPUT|_OUTPUT|_GLOBAL)?\b", r"\bEND_VAR\b"), (r"\(", r"\)"), (r"\[", r"\]")]
+    pairs += [(r"\bVAR(_INPUT|_OUTPUT|_GLOBAL|_IN_OUT)?\b", r"\bEND_VAR\b"), (r"\(", r"\)"), (r"\[", r"\]")]
     for opening, closing in pairs:
         assert len(re.findall(opening, bare)) == len(re.findall(closing, bare)), opening
     names = re.findall(r"^\s+(LG_\w+) : UINT := \d+;", bare, flags=re.MULTILINE)
