@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 
 from bridge.challenges import PASSED, Challenges
 from bridge.config import CameraSettings, Config, StationSettings
 from bridge.config import GateOutput as GateOutputSettings
-from bridge.config_plc import ModbusTls
 from bridge.domain.belt import Belt
 from bridge.domain.challenge import ChallengeTest
 from bridge.domain.condition import Condition
@@ -27,14 +25,7 @@ from bridge.inputs.cameras.http import HttpCamera
 from bridge.inputs.cameras.inline import InlineCamera, TriggerFirst
 from bridge.inputs.mqtt import MqttLink
 from bridge.inputs.mqtt_client import Broker
-from bridge.outputs.modbus_serial import SerialSettings
-from bridge.outputs.modbus_server import TlsPort
-from bridge.outputs.modbus_service import ModbusSettings
-from bridge.outputs.modbus_tls import TlsFiles, server_context
-from bridge.outputs.opcua_access import Security
-from bridge.outputs.plc_servers import OpcUaSettings, PlcServers, PlcStation
 from bridge.ports import Camera, Clock, GateOutput, Inbox, VerdictOutput
-from bridge.recipe_files import all_recipes
 from bridge.records.journal import Journal
 from bridge.records.pictures import PictureStore
 
@@ -181,61 +172,4 @@ def picture_store(config: Config, journal: Journal, doors: Sequence[Inbox]) -> P
         max_bytes=records.pictures_max_mb * 1_000_000,
         max_age_s=records.pictures_max_days * 86_400.0,
         min_free_bytes=records.pictures_min_free_mb * 1_000_000,
-    )
-
-
-def modbus_settings(config: Config) -> ModbusSettings | None:
-    """Say which ways into the Modbus server there are; None without any. Raises ConfigError for a TLS file."""
-    modbus, line = config.modbus, config.modbus.serial
-    if not modbus.enabled:
-        return None
-    return ModbusSettings(
-        host=modbus.host,
-        port=modbus.port if modbus.plain else None,
-        tls=_tls_port(modbus.tls) if modbus.tls.enabled else None,
-        serial=SerialSettings(**{**line.model_dump(), "device": line.device}) if line.device else None,
-        allow=modbus.allow,
-        max_connections=modbus.max_connections,
-        mirror=modbus.mirror,
-    )
-
-
-def _tls_port(tls: ModbusTls) -> TlsPort | None:
-    if tls.cert is None or tls.key is None:  # the settings have seen to it
-        return None
-    files = TlsFiles(cert=tls.cert, key=tls.key, client_ca=tls.client_ca)
-    return TlsPort(port=tls.port, context=server_context(files))
-
-
-def plc_servers(config: Config, doors: Sequence[Inbox], recipes: Path) -> PlcServers:
-    """Make the servers that PLCs read; `recipes` is the folder beside the configuration."""
-    modbus, opcua = config.modbus, config.opcua
-    return PlcServers(
-        [
-            PlcStation(
-                name=station.name,
-                inbox=door,
-                open_lead_ms=station.open_lead_ms,
-                close_lead_ms=station.close_lead_ms,
-            )
-            for station, door in zip(config.stations, doors, strict=True)
-        ],
-        line=config.line.name,
-        modbus=modbus_settings(config),
-        opcua=OpcUaSettings(
-            endpoint=opcua.endpoint,
-            anonymous=opcua.anonymous,
-            security=Security(
-                policies=opcua.policies,
-                hosts=opcua.hosts,
-                users_file=opcua.users_file,
-                pki_folder=opcua.pki_folder,
-            ),
-            machine_vision=opcua.machine_vision,
-            recipes=lambda: [f"{each.name}@{each.revision}" for each in all_recipes(recipes)],
-        )
-        if opcua.enabled
-        else None,
-        word_order=modbus.word_order,
-        result_ack=modbus.result_ack,
     )

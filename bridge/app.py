@@ -19,10 +19,8 @@ from bridge.adapters import (
     gate_process,
     gate_reports,
     guard_settings,
-    modbus_settings,
     mqtt_link,
     picture_store,
-    plc_servers,
 )
 from bridge.built import Built, http_server
 from bridge.config import Config, StationSettings
@@ -34,9 +32,11 @@ from bridge.domain.reception import Reception, ReceptionRules
 from bridge.domain.sequence import SequenceLedger
 from bridge.errors import BundleError, StartError
 from bridge.gate.trial import fire_once
-from bridge.line_report import gate_settings, gate_warnings, modbus_ways
+from bridge.line_report import gate_settings, gate_warnings
 from bridge.monitoring.observations import Observations
 from bridge.outputs.mqtt import MqttVerdictOutput
+from bridge.plc_adapters import modbus_settings, plc_clients, plc_servers
+from bridge.plc_report import modbus_ways
 from bridge.ports import Camera, Loaded, VerdictOutput
 from bridge.recipe_book import DiskRecipes
 from bridge.records.journal import Journal
@@ -92,8 +92,9 @@ async def check_line(config: Config, recipes: Path) -> Mapping[str, Loaded]:
     book = DiskRecipes(folder=recipes, models=config.models)
     loaded = {}
     modbus_settings(config)
-    for station in config.stations:
+    for place, station in enumerate(config.stations):
         camera_of(config, station)
+        plc_clients(station, place)
         loaded[station.name] = await book.load(name=station.recipe)
         await loaded[station.name].model.close()
     return loaded

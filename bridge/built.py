@@ -34,10 +34,9 @@ class Built:
     observations: Observations
     verdict_timeout_s: float
 
-    @property
-    def measured(self) -> Measured:
-        """What a scrape finds of it beside its status."""
-        reconnects = {"mqtt": self.link.reconnects}
+    def measured(self, plc_reconnects: Mapping[str, int]) -> Measured:
+        """Give what a scrape finds of it beside its status."""
+        reconnects = {"mqtt": self.link.reconnects, **plc_reconnects}
         if self.gate is not None:
             reconnects["gate"] = self.gate.reconnects
         return Measured(
@@ -87,7 +86,7 @@ def http_server(
         sources=Sources(
             version=__version__,
             stations=statuses,
-            measured=lambda: {(line, each.name): each.measured for each in stations},
+            measured=lambda: {(line, each.name): each.measured(servers.reconnects(each.name)) for each in stations},
             tasks=lambda: {"main": len(asyncio.all_tasks(loop)), "plc": servers.tasks},
             journal=lambda: JournalCounts(failures=journal.failures, lost=journal.refused, waiting=journal.waiting),
         ),

@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from bridge.config_plc import Modbus, Opcua
+from bridge.config_plc import Modbus, ModbusClient, Opcua, OpcUaClient
 from bridge.config_section import Millimetres, Milliseconds, Name, OptionalPath, Port, Section
 from bridge.domain.guards import CONFIRM_WINDOW_MS
 
@@ -212,6 +212,8 @@ class StationSettings(Section):
     dry_run: bool = Field(False, description="judge and record, but give no part a disposition or a gate order")
     camera: CameraSettings = CameraSettings()
     gate: GateOutput = GateOutput()
+    modbus_client: ModbusClient = ModbusClient()
+    opcua_client: OpcUaClient = OpcUaClient()
 
     @model_validator(mode="after")
     def _bin_behind_gate(self) -> Self:
@@ -257,4 +259,20 @@ class Config(BaseSettings):
         names = [station.name for station in self.stations]
         if len(set(names)) != len(names):
             raise ValueError(f"stations: the names {names} are not all different")
+        return self
+
+    @model_validator(mode="after")
+    def _registers_differ(self) -> Self:
+        """Refuse two stations that would write over each other in one PLC."""
+        taken: list[tuple[str, ModbusClient]] = []
+        for station in self.stations:
+            own = station.modbus_client
+            for name, other in taken:
+                if own.touches(other):
+                    raise ValueError(
+                        f"stations: {name} and {station.name} write into the same registers of {own.host}:{own.port}: "
+                        f"address = {other.address} and {own.address} must lie at least 324 apart, or the units differ"
+                    )
+            if own.host:
+                taken.append((station.name, own))
         return self

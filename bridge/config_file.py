@@ -16,10 +16,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from bridge.config import ENV_PREFIX, CameraSettings, Config, Mqtt, Records, StationSettings
+from bridge.config_plc import OpcUaClient
 from bridge.config_section import Section
 from bridge.errors import ConfigError
 
-LogIn = TypeVar("LogIn", Mqtt, CameraSettings)
+LogIn = TypeVar("LogIn", Mqtt, CameraSettings, OpcUaClient)
 
 _PLAIN = {"model_type": "a table of keys is needed", "tuple_type": "a list is needed"}
 
@@ -130,9 +131,7 @@ def _resolve(config: Config, base: Path) -> Config:
             "records": records.model_copy(update={"url": _database_url(records, base)}),
             "models": config.models.model_copy(update=paths(config.models)),
             "stations": tuple(
-                station.model_copy(
-                    update={**(moved := paths(station)), "camera": _camera(moved["camera"], place, base)}
-                )
+                station.model_copy(update=_log_ins(paths(station), place, base))
                 for place, station in enumerate(config.stations)
             ),
         }
@@ -151,6 +150,16 @@ def _database_url(records: Records, base: Path) -> str:
         wrong = "has a password already: allowed is one of them" if at else "names no user: USER@HOST is needed"
         raise ConfigError(f"records.password_file is set and records.url {wrong}")
     return f"{scheme}://{user}:{quote(_secret('records.password_file', records.password_file), safe='')}@{host}"
+
+
+def _log_ins(moved: dict[str, Any], place: int, base: Path) -> dict[str, Any]:
+    """Add the passwords of whatever a station logs in to."""
+    where = f"stations.{place}.opcua_client"
+    return {
+        **moved,
+        "camera": _camera(moved["camera"], place, base),
+        "opcua_client": _with_password(moved["opcua_client"], where),
+    }
 
 
 def _camera(camera: CameraSettings, place: int, base: Path) -> CameraSettings:

@@ -48,6 +48,10 @@ class OutputError(BridgeError):
     """An output can't be written: the text names it and why."""
 
 
+class RefusedError(OutputError):
+    """The other side answers, and does not take what is written: a setting of it or of ours is wrong."""
+
+
 def first_line(exc: Exception) -> str:
     """Give the first line of what a library says, the error's name where it says nothing."""
     return (str(exc).strip().splitlines() or [type(exc).__name__])[0]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bridge.config import CameraSettings, Config, StationSettings
-from bridge.config_plc import Modbus
 from bridge.domain.gate_settings import GateSettings, parts_between, smallest_pitch_mm, window_for
 from bridge.domain.recipe import Recipe
 from bridge.outputs.opcua_users import load_users
+from bridge.plc_report import modbus_warnings, modbus_ways, plc_client_warnings, plc_clients_told
 from bridge.ports import Loaded
 
 RING_SLOTS = 16
@@ -71,6 +71,7 @@ def _describe_station(config: Config, station: StationSettings, loaded: Loaded) 
         f"  at that pitch {between} parts lie between eye and gate; the ring holds {RING_SLOTS}",
         f"  {_gate(station)}",
         f"  {_bin(station, speed)}",
+        *(f"  {told}" for told in plc_clients_told(station)),
         f"  {_policies(recipe)}",
     ]
     if _verdict_ms(gate, speed) <= 0:
@@ -207,6 +208,7 @@ def _warnings(config: Config, loaded: Mapping[str, Loaded]) -> list[str]:
                 f"{station.name}: recipe {recipe.name} lets parts with ERROR or LATE pass; Degraded stays set"
             )
         warnings += gate_warnings(station)
+        warnings += plc_client_warnings(station)
         let_pass = [name for name in ("fail", "uncertain") if getattr(recipe.policy, name) == "pass"]
         if let_pass:
             names = " and ".join(name.upper() for name in let_pass)
@@ -230,26 +232,3 @@ def _warnings(config: Config, loaded: Mapping[str, Loaded]) -> list[str]:
             "is set until `linegate users add NAME --role plc`"
         )
     return warnings + modbus_warnings(config.modbus)
-
-
-def modbus_ways(modbus: Modbus) -> list[str]:
-    """Name the ways into the Modbus server."""
-    line, tls = modbus.serial, modbus.tls
-    ways = (
-        (modbus.plain, f"{modbus.host}:{modbus.port}"),
-        (tls.enabled, f"{modbus.host}:{tls.port} with TLS"),
-        (line.device is not None, f"{line.device} at {line.baud_rate} baud, 8{line.parity[0].upper()}{line.stop_bits}"),
-    )
-    return [text for there, text in ways if there and modbus.enabled]
-
-
-def modbus_warnings(modbus: Modbus) -> list[str]:
-    """Say who may write to the Modbus server without a certificate."""
-    if not modbus.enabled or modbus.host in ("127.0.0.1", "::1", "localhost"):
-        return []
-    warnings = []
-    if modbus.plain:
-        warnings.append(f"modbus.host = {modbus.host!r}: Modbus has no log-in; modbus.allow is what guards it")
-    if modbus.tls.enabled and modbus.tls.client_ca is None:
-        warnings.append('modbus.tls.client_ca = "": no client certificate is asked for; modbus.allow is what guards it')
-    return warnings

@@ -75,8 +75,7 @@ class StationLoop:
         outputs: Sequence[VerdictOutput],
         clock: Clock,
     ) -> None:
-        self._belt = belt
-        self._plan = plan
+        self._belt, self._plan = belt, plan
         self._reception = reception
         self._journey = journey
         self._reports = reports
@@ -119,6 +118,7 @@ class StationLoop:
             messages.Refused: lambda refused: condition.raise_alarm("TRIGGER_UNREADABLE", refused.reason),
             messages.LinkChange: self._link,
             messages.AlarmState: condition.alarm_told,
+            messages.PlcLink: condition.plc_link,
             messages.GateNews: self._gate_news,
         }
 

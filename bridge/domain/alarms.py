@@ -260,4 +260,18 @@ ALARMS: Mapping[str, AlarmKind] = _table(
         latched=True,
         text="the clock that stamps the triggers was set back, or their way has become longer: it is learned anew",
     ),
+    AlarmKind(
+        code=48,
+        name="PLC_LINK_LOST",
+        severity="error",
+        degraded=True,
+        text="the PLC that the bridge writes into can't be reached",
+    ),
+    AlarmKind(
+        code=49,
+        name="PLC_REFUSES",
+        severity="error",
+        degraded=True,
+        text="the PLC that the bridge writes into answers, but does not hold what was written",
+    ),
 )

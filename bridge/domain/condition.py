@@ -8,7 +8,7 @@ from bridge.domain.gate_settings import GateMode
 from bridge.domain.guards import NO_GUARDS, GuardSettings, Runs
 from bridge.domain.heartbeat import Heartbeat, HeartbeatWatch
 from bridge.domain.histogram import Histogram
-from bridge.domain.messages import AlarmState, GateNews, Inhibit, PlcBeat, PlcCounts, PlcEnable
+from bridge.domain.messages import AlarmState, GateNews, Inhibit, PlcBeat, PlcCounts, PlcEnable, PlcLink
 from bridge.domain.recipe import Recipe
 from bridge.domain.sequence import Acceptance
 from bridge.domain.station_state import next_state, state_of
@@ -55,6 +55,7 @@ class Condition:
         self._gate_up = gate_mode == "plc" or guards.dry_run
         self._plc = HeartbeatWatch()
         self._plc_silent = True
+        self._plc_links: dict[str, PlcLink] = {}
         self._state = StationState.STARTING
         self._plc_counts: dict[tuple[str, str], int] = {}
         self._orders = self._clock_steps = 0
@@ -134,6 +135,19 @@ class Condition:
     def plc_lost(self) -> bool:
         """Whether a PLC that was seen beats no more: what it writes counts as stale."""
         return self._plc_silent and self._plc.ever_seen
+
+    def plc_link(self, link: PlcLink) -> None:
+        """Take how it stands with a PLC that the bridge writes into."""
+        self._plc_links[link.link] = link
+        for alarm, state in (("PLC_LINK_LOST", "lost"), ("PLC_REFUSES", "refused")):
+            reasons = [f"{each.link}: {each.reason}" for each in self._plc_links.values() if each.state == state]
+            self.set_alarm(alarm, standing=bool(reasons), text="; ".join(reasons))
+
+    @property
+    def plc_cut_off(self) -> str:
+        """Why a PLC that drives the gate does not get its orders; empty when it does, or fetches them itself."""
+        cut = [each for each in self._plc_links.values() if each.drives_gate and each.state != "up"]
+        return "; ".join(f"{each.link}: {each.reason or 'not connected yet'}" for each in cut)
 
     def plc_enable(self, message: PlcEnable) -> None:
         """Take the PLC's Enable bit."""
@@ -240,6 +254,7 @@ class Condition:
             "the OPC UA port is closed: no user, and opcua.anonymous = false": "OPCUA_CLOSED" in self.alarms.standing,
             "the Modbus serial line is lost": "MODBUS_SERIAL_LOST" in self.alarms.standing,
             f"the camera is lost: {self.camera_trouble}": self.camera_trouble is not None,
+            f"the PLC at the gate gets no orders: {self.plc_cut_off}": bool(self.plc_cut_off),
             "stopping": self.stopping,
         }
         return [text for text, so in causes.items() if so]
@@ -256,9 +271,17 @@ class Condition:
             "the gate's output can't be written": not self._gate_up,
             self.worker_trouble: bool(self.worker_trouble),
             f"the camera is lost: {self.camera_trouble}": self.camera_trouble is not None,
+            f"the PLC at the gate gets no orders: {self.plc_cut_off}": bool(self.plc_cut_off),
             self.obstacle: bool(self.obstacle),
         }
         return (*(text for text, so in causes.items() if so), *self.alarms.texts(*_RUNS))
+
+    @property
+    def _gate_unguarded(self) -> bool:
+        """Whether nobody would reject a part without a result, or get an order to reject one."""
+        if self._gate_mode == "plc":
+            return self._plc_silent or bool(self.plc_cut_off)
+        return self.dry_run or not self._gate_up
 
     def status(self, *, belt_speed_mm_s: float | None) -> StationStatus:
         """Give the status that outputs show."""
@@ -285,7 +308,7 @@ class Condition:
             degraded=self.alarms.degraded,
             plc_heartbeat_lost=self._plc_silent,
             stop_request=self.alarms.stop_request,
-            gate_unguarded=self._plc_silent if self._gate_mode == "plc" else self.dry_run or not self._gate_up,
+            gate_unguarded=self._gate_unguarded,
             clock_ok=not {"CLOCK", "CLOCK_UNSURE"} & set(self.alarms.standing),
             heartbeat=self.heartbeat.value,
             error_code=code,

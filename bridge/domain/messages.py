@@ -56,7 +56,8 @@ class Inhibit:
 class PlcCounts:
     """Running counts that the PLC keeps, u32: parts seen in the reject bin, and gate operations. None = unchanged.
 
-    Each way in has counts of its own: `origin` is "modbus" or "opcua". `at_ns` is when they were written, None = now.
+    Each way in has counts of its own: `origin` is "modbus", "opcua", "modbus_client" or
+    "opcua_client". `at_ns` is when they were written, None = now.
     """
 
     origin: str
@@ -114,6 +115,23 @@ class LinkChange:
     reason: str = field(default="", compare=False)
 
 
+PlcLinkState = Literal["opening", "up", "lost", "refused"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlcLink:
+    """How it stands with a PLC that the bridge is a client of: `link` is "modbus_client" or "opcua_client".
+
+    `refused` is one that answers and does not hold what was written. With `drives_gate` its orders reach the gate this
+    way alone.
+    """
+
+    link: str
+    state: PlcLinkState
+    drives_gate: bool
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmState:
     """An alarm that stands or stands no more, told by an adapter that knows its condition."""
@@ -153,5 +171,6 @@ Inbound = (
     | Refused
     | LinkChange
     | AlarmState
+    | PlcLink
     | GateNews
 )

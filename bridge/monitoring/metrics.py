@@ -18,7 +18,8 @@ from bridge.domain.status import StationState, StationStatus
 class Measured:
     """What a scrape finds of one station beside its status.
 
-    `reconnects` goes by link (mqtt, gate), `latencies` by step, `firing_errors` by what left (fired, released; empty
+    `reconnects` goes by link (mqtt, gate, modbus_client, opcua_client),
+    `latencies` by step, `firing_errors` by what left (fired, released; empty
     where the PLC fires). Histograms are in s.
     """
 
@@ -192,7 +193,7 @@ def _queues(measured: Mapping[Key, Measured]) -> Iterator[Metric]:
 def _links(measured: Mapping[Key, Measured]) -> Iterator[Metric]:
     refused = CounterMetricFamily("linegate_dead_letters", "Messages refused to the dead letters.", labels=LABELS)
     dropped = CounterMetricFamily("linegate_mqtt_dropped", "Messages that no broker was there for.", labels=LABELS)
-    text = "Connections made anew, to the broker (mqtt) or to the gate's module (gate)."
+    text = "Connections made anew: to the broker (mqtt), the gate's module (gate), PLCs (modbus_client, opcua_client)."
     anew = CounterMetricFamily("linegate_reconnects", text, labels=(*LABELS, "link"))
     for key, station in measured.items():
         refused.add_metric(key, station.dead_letters)

@@ -1,7 +1,7 @@
-"""What a PLC writes, turned into messages for the station: one interpreter for each protocol that a PLC uses.
+"""What a PLC writes, turned into messages for the station: one interpreter for each way in that a PLC uses.
 
-Bits act on a change, after everything of one request has been written. Modbus and OPC UA keep a block each, so that one
-protocol's cyclic rewriting of an old value never undoes a later change by the other.
+Bits act on a change, after everything of one request has been written. Each way in keeps a block of its own, so that one
+PLC's cyclic rewriting of an old value never undoes a later change by another way.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ from bridge.domain.part import Trigger
 from bridge.outputs.control_block import CONTROL_FIELDS, NOT_SUPPLIED, ControlValue
 
 PlcProtocol = Literal["modbus", "opcua"]
+PlcWay = Literal["modbus", "opcua", "modbus_client", "opcua_client"]
+"""How a PLC's block comes in: it writes into our server, or the bridge, as its client, reads it there."""
+ACT_ON_CHANGE = ("result_ack", "clear_error", "recipe_change", "reset_counters", "heartbeat", "recipe_number",
+                 "recipe_request")  # fmt: skip
 NOT_READY = "trigger while not ready"
 
 
@@ -42,10 +46,11 @@ class Control:
 
 
 class ControlInterpreter:
-    """Follow one protocol's control block of one station."""
+    """Follow the control block of one station that comes in one way."""
 
-    def __init__(self, protocol: PlcProtocol) -> None:
+    def __init__(self, protocol: PlcProtocol, *, way: PlcWay | None = None) -> None:
         self._protocol: PlcProtocol = protocol
+        self._way: PlcWay = way or protocol
         self._values: dict[str, ControlValue] = {each.key: _initial(each.kind, each.initial) for each in CONTROL_FIELDS}
         self._latch_is_new = False
         self._latch_in_use = False
@@ -61,6 +66,14 @@ class ControlInterpreter:
         """
         if self._heartbeat_seen:
             self.trigger, _ = self.trigger.advance(TriggerEvent.LINK_LOST)
+
+    def sight(self, found: Mapping[str, ControlValue]) -> None:
+        """Know what stands in a PLC's own block when a connection begins: what acts by its change has not changed.
+
+        Levels (Enable, the inhibit bits, speed, encoder) count by `apply`; a Trigger that is 1 already is no edge.
+        """
+        self._values.update({key: found[key] for key in ACT_ON_CHANGE if key in found})
+        self.trigger, _ = self.trigger.advance(TriggerEvent.LINK_LOST)
 
     def clear_error(self) -> None:
         """Drop MissedTrigger."""
@@ -106,7 +119,7 @@ class ControlInterpreter:
             messages.append(Inhibit(bits=self._number("inhibit")))
         confirmed, fired = (self._told_count(key, written, changed) for key in ("reject_confirm", "gate_fired"))
         if confirmed is not None or fired is not None:
-            counts = PlcCounts(origin=self._protocol, at_ns=now_ns, reject_confirm=confirmed, gate_fired=fired)
+            counts = PlcCounts(origin=self._way, at_ns=now_ns, reject_confirm=confirmed, gate_fired=fired)
             messages.append(counts)
         return messages
 

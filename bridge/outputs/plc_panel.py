@@ -1,4 +1,4 @@
-"""One station as PLCs see it: what both servers show, and what their clients write.
+"""One station as PLCs see it: what servers show and clients write into PLCs, and what comes back from PLCs.
 
 It lives on the servers' own loop; nothing in it is thread-safe or waits. Views are replaced whole, so that a reader sees
 one state or the next and never a mixture.
@@ -15,7 +15,7 @@ from bridge.domain.handshake import ResultHandshake, ResultState
 from bridge.domain.messages import Inbound
 from bridge.domain.status import StationState, StationStatus
 from bridge.outputs.control_block import ControlValue
-from bridge.outputs.plc_control import ControlInterpreter, PlcProtocol
+from bridge.outputs.plc_control import ControlInterpreter, PlcWay
 from bridge.outputs.plc_view import EMPTY_RING, RING_SLOTS, SLOT_SIZE, PlcView, Shown
 from bridge.outputs.register_map import RING_BASE, encode_slot, slot_address
 from bridge.outputs.words import WordOrder
@@ -51,9 +51,11 @@ class PlcPanel:
         self._ring: list[int] = list(EMPTY_RING)
         self._ring_slots: list[Shown | None] = [None] * RING_SLOTS
         self._history: OrderedDict[int, str] = OrderedDict()
-        self._controls: Mapping[PlcProtocol, ControlInterpreter] = {
+        self._controls: Mapping[PlcWay, ControlInterpreter] = {
             "modbus": ControlInterpreter("modbus"),
             "opcua": ControlInterpreter("opcua"),
+            "modbus_client": ControlInterpreter("modbus", way="modbus_client"),
+            "opcua_client": ControlInterpreter("opcua", way="opcua_client"),
         }
         self._heartbeat_at_ns: int | None = None
         self._watchers: list[Callable[[PlcView], None]] = []
@@ -137,10 +139,15 @@ class PlcPanel:
         if last is not None and now_ns - last > STALE_AFTER_NS and not self.view.stale:
             self._show(replace(self.view, stale=True, live=False))
 
-    def control(self, protocol: PlcProtocol, written: Mapping[str, ControlValue], *, now_ns: int) -> None:
-        """Take what one request of a PLC wrote, by the keys of the control block's table."""
+    def sight(self, way: PlcWay, found: Mapping[str, ControlValue], *, now_ns: int) -> None:
+        """Take what stands in a PLC's own block when a connection begins: nobody saw when its bits rose."""
+        self._controls[way].sight(found)
+        self.control(way, found, now_ns=now_ns)
+
+    def control(self, way: PlcWay, written: Mapping[str, ControlValue], *, now_ns: int) -> None:
+        """Take what one request of a PLC wrote, or what was read of it, by the keys of the control block's table."""
         ready = self.view.status.ready and not self.view.stale
-        control = self._controls[protocol].apply(written, now_ns=now_ns, ready=ready)
+        control = self._controls[way].apply(written, now_ns=now_ns, ready=ready)
         if control.clear_error:
             for each in self._controls.values():
                 each.clear_error()
@@ -154,9 +161,9 @@ class PlcPanel:
         """Pass on a message that came by another way than the control block, such as a method call."""
         self._post(message)
 
-    def link_lost(self, protocol: PlcProtocol) -> None:
+    def link_lost(self, way: PlcWay) -> None:
         """Tell that no connection is left of those that wrote the control block."""
-        self._controls[protocol].link_lost()
+        self._controls[way].link_lost()
 
     def _acknowledge(self, bit: bool | None, sequence: int | None) -> None:
         if not self._result_ack:
@@ -183,6 +190,7 @@ class PlcPanel:
             trigger_ack=any(each.trigger.ack for each in controls),
             missed_trigger=any(each.trigger.missed for each in controls),
             ring=ring,
+            slots=tuple(self._ring_slots),
             overrun=self._results.overrun,
             shown=self._results.shown,
             valid=view.live and self._results.valid,

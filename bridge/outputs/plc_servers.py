@@ -1,11 +1,14 @@
-"""The servers that PLCs are clients of, on a thread and loop of their own, behind the one interface of an output."""
+"""All that PLCs are joined by, on a thread and loop of its own, behind the one interface of an output.
+
+PLCs are clients of the servers, or servers that the bridge is a client of.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -20,6 +23,7 @@ from bridge.outputs.machine_vision import MachineVision
 from bridge.outputs.modbus_service import ModbusService, ModbusSettings
 from bridge.outputs.opcua_access import Security
 from bridge.outputs.opcua_server import OpcUaServer
+from bridge.outputs.plc_clients import PlcClients, PlcClientSettings
 from bridge.outputs.plc_panel import PlcPanel
 from bridge.outputs.vision_methods import RecipeList
 from bridge.outputs.words import WordOrder
@@ -40,6 +44,8 @@ class PlcStation:
     inbox: Inbox
     open_lead_ms: float
     close_lead_ms: float
+    clients: tuple[PlcClientSettings, ...] = ()
+    output_ms: float = 20.0  # from the registers of a PLC that is written to the switched output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +125,7 @@ class PlcServers:
         self._stopping: asyncio.Event = asyncio.Event()
         self._started: asyncio.Future[None] | None = None
         self._outputs: dict[str, StationOutput] = {}
+        self._clients: dict[str, PlcClients] = {}
         panels = []
         for each in stations:
             panel = PlcPanel(
@@ -131,6 +138,7 @@ class PlcServers:
             )
             panels.append(panel)
             self._outputs[each.name] = StationOutput(panel, self._hand_over)
+            self._clients[each.name] = PlcClients(panel, each.clients, output_ms=each.output_ms)
         self._panels = tuple(panels)
         self._line, self._modbus, self._opcua = line, modbus, opcua
         self.modbus_port: int | None = None
@@ -140,6 +148,10 @@ class PlcServers:
     def output(self, station: str) -> StationOutput:
         """Give the output of one station; raises KeyError."""
         return self._outputs[station]
+
+    def reconnects(self, station: str) -> Mapping[str, int]:
+        """Say how often each PLC that a station writes into was connected to anew; any thread may ask."""
+        return self._clients[station].reconnects
 
     async def start(self) -> None:
         """Open the ports; each is tried for 3 s, then StartError names it and what to do.
@@ -190,10 +202,13 @@ class PlcServers:
                 self.modbus_port, self.modbus_tls_port = modbus.port, modbus.tls_port
             self.opcua_port = await opcua.start() if opcua else None
             self._tell_started(None)
+            for each in self._clients.values():
+                each.start()
             await self._tick(opcua)
         except StartError as exc:
             self._tell_started(exc)
         finally:
+            await asyncio.gather(*(each.stop() for each in self._clients.values()))
             if modbus:
                 await modbus.stop()
             if opcua:

@@ -51,7 +51,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlcView:
-    """All that a PLC can read of one station, but the clock. `ring` has input registers 100 to 323.
+    """All that a PLC can read of one station, but the clock. `ring` has input registers 100 to 323, `slots` their results.
 
     `shown` is the result in registers 2 to 54 and OPC UA's Result; with acknowledgement it may be older than `newest`,
     which OPC UA's Gate shows. `valid` is the ResultValid bit, `live` says that `newest` stands: neither is true before
@@ -70,6 +70,7 @@ class PlcView:
     written: int = 0
     accepted_sequence: int = 0
     ring: tuple[int, ...] = EMPTY_RING
+    slots: tuple[Shown | None, ...] = (None,) * RING_SLOTS
     open_lead_ms: float = 0.0
     close_lead_ms: float = 0.0
     bits: int = field(init=False)

@@ -27,6 +27,7 @@ RING_SIZE = RING_SLOTS * SLOT_SIZE
 READ_LIMIT = 125
 MIRROR_OFFSET = 1000
 DISCRETE_SIZE = 20
+EMPTY_SLOT = (0,) * SLOT_SIZE
 GATE_COIL = 0
 
 # In this order the words of one result go out where they can't go out at once: slot, then the sequence that a reader

@@ -45,7 +45,7 @@ def keys_of(schema: dict[str, Any], at: str = "") -> Iterator[str]:
 def paths_of(document: dict[str, Any], at: str = "") -> Iterator[str]:
     for name, value in document.items():
         first = value[0] if isinstance(value, list) and value else value
-        if isinstance(first, dict):
+        if isinstance(first, dict) and first:
             yield from paths_of(first, f"{at}{name}.")
         else:
             yield f"{at}{name}"

@@ -6,20 +6,22 @@ import asyncio
 import socket
 import threading
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import pytest_asyncio
 from asyncua import Client, ua
 
 from bridge.domain.alarms import ALARMS
-from bridge.domain.messages import Command, EncoderSample, Inbound, Reply
+from bridge.domain.messages import Command, EncoderSample, Inbound, PlcLink, Reply
 from bridge.errors import StartError
+from bridge.outputs.modbus_client import ModbusClientSettings
 from bridge.outputs.modbus_service import ModbusSettings
 from bridge.outputs.plc_servers import OpcUaSettings, PlcServers, PlcStation
 from bridge.ports import Alarm, VerdictOutput
 from tests.outputs.samples import DECIDED_UTC_NS, ORDERED, READY, outcome, result, status
 from tests.wire.modbus_bench import RawClient, write_registers
+from tests.wire.plc_twin import PlcTwin
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -160,6 +162,38 @@ async def test_calls_after_the_end_are_harmless_and_clients_are_let_go() -> None
     servers.output("station1").show(READY)
     await servers.stop()
     modbus.close()
+
+
+async def test_each_station_writes_into_its_own_plc() -> None:
+    plcs = {name: PlcTwin() for name in ("station1", "station2")}
+    for plc in plcs.values():
+        await plc.start()
+    clients = {
+        name: ModbusClientSettings(host="127.0.0.1", port=plc.port, address=n)
+        for n, (name, plc) in enumerate(plcs.items())
+    }
+    inbox = Inbox()
+    servers = PlcServers(
+        [replace(station(inbox, name), clients=(clients[name],)) for name in plcs],
+        line="line1",
+        modbus=None,
+        opcua=None,
+    )
+    await servers.start()
+    for n, name in enumerate(plcs):
+        servers.output(name).show(READY)
+        servers.output(name).publish(outcome(70 + n))
+    await plcs["station1"].until(lambda: plcs["station1"].words(2, 3) == [0, 70, 2])
+    await plcs["station2"].until(lambda: plcs["station2"].words(3, 3) == [0, 71, 2])
+    assert servers.reconnects("station2") == {"modbus_client": 0}
+    await plcs["station1"].until(
+        lambda: sum(isinstance(each, PlcLink) and each.state == "up" for each in inbox.messages) == 2
+    )
+    assert inbox.threads == {threading.current_thread().name}
+    await servers.stop()
+    assert not servers.is_alive
+    for plc in plcs.values():
+        await plc.stop()
 
 
 async def test_without_anonymous_access_opc_ua_is_closed_and_modbus_open() -> None:
