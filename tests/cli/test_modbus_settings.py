@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bridge.adapters import modbus_settings
 from bridge.config import Config
 from bridge.config_file import load_config
 from bridge.errors import ConfigError
 from bridge.line_report import modbus_warnings, modbus_ways
+from bridge.plc_adapters import modbus_settings
 
 
 def load(tmp_path: Path, text: str, **environment: str) -> Config:

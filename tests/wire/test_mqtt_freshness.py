@@ -5,9 +5,13 @@ import statistics
 import time
 from typing import Any
 
+import pytest
+
 from bridge.domain.messages import Arrival
 from bridge.inputs.mqtt_client import Broker
 from tests.wire.test_mqtt_link import JPEG, Foreign, Inbox, eventually, link_to
+
+pytestmark = pytest.mark.realtime
 
 
 class Station(Inbox):
