@@ -37,7 +37,7 @@ from bridge.monitoring.observations import Observations
 from bridge.outputs.mqtt import MqttVerdictOutput
 from bridge.plc_adapters import modbus_settings, plc_clients, plc_servers
 from bridge.plc_report import modbus_ways
-from bridge.ports import Camera, Loaded, VerdictOutput
+from bridge.ports import Camera, GateOutput, Loaded, VerdictOutput
 from bridge.recipe_book import DiskRecipes
 from bridge.records.journal import Journal
 from bridge.records.pictures import PictureStore
@@ -235,17 +235,7 @@ async def _build(
         belt=belt,
         plan=plan,
         reception=Reception(rules=_rules(config, settings), ledger=ledger, belt=belt),
-        journey=Journey(
-            plan=plan,
-            camera=camera,
-            journal=journal,
-            pictures=pictures,
-            outputs=outputs,
-            clock=clock,
-            verdict_timeout_ms=settings.verdict_timeout_ms,
-            gate=gate,
-            dry_run=settings.dry_run,
-        ),
+        journey=_journey(settings, plan, camera=camera, journal=journal, pictures=pictures, outputs=outputs, gate=gate),
         reports=gate_reports(
             line, settings, timing, belt, condition, journal=journal, outputs=outputs, clock=clock, gate=gate
         ),
@@ -260,6 +250,29 @@ async def _build(
     station.activate(loaded)
     door.open(station)
     return Built(settings.name, station, condition, link, gate, observations, settings.verdict_timeout_ms / 1e3)
+
+
+def _journey(
+    settings: StationSettings,
+    plan: GatePlan,
+    *,
+    camera: Camera,
+    journal: Journal,
+    pictures: PictureStore,
+    outputs: Sequence[VerdictOutput],
+    gate: GateOutput | None,
+) -> Journey:
+    return Journey(
+        plan=plan,
+        camera=camera,
+        journal=journal,
+        pictures=pictures,
+        outputs=outputs,
+        clock=SystemClock(),
+        verdict_timeout_ms=settings.verdict_timeout_ms,
+        gate=gate,
+        dry_run=settings.dry_run,
+    )
 
 
 def _rules(config: Config, settings: StationSettings) -> ReceptionRules:

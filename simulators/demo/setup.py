@@ -75,8 +75,6 @@ def _free_port(taken: set[int]) -> int:
 
 def write_config(folder: Path, options: DemoOptions, ports: Mapping[str, int]) -> Path:
     """Write `linegate.toml` for this run; gives its path."""
-    geometry = Geometry()
-    camera = '{ kind = "inline" }' if options.trigger == "mqtt" else '{ kind = "folder", folder = "camera" }'
     text = f"""\
 # Written by `linegate demo`.
 [line]
@@ -85,7 +83,7 @@ name = "line1"
 [belt]
 speed_mm_s = {options.speed_mm_s}
 speed_source = "encoder"
-counts_per_mm = {geometry.counts_per_mm}
+counts_per_mm = {Geometry().counts_per_mm}
 
 [mqtt]
 host = "{HOST}"
@@ -107,6 +105,16 @@ url = "sqlite:///data/linegate.db"
 host = "{HOST}"
 port = {ports["http"]}
 
+{_station_table(options, ports)}"""
+    path = folder / "linegate.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _station_table(options: DemoOptions, ports: Mapping[str, int]) -> str:
+    geometry = Geometry()
+    camera = '{ kind = "inline" }' if options.trigger == "mqtt" else '{ kind = "folder", folder = "camera" }'
+    return f"""\
 [[stations]]
 name = "station1"
 recipe = {json.dumps(options.recipe)}
@@ -127,9 +135,6 @@ max_consecutive_rejects = 0
 max_consecutive_failures = 0
 gate = {{ mode = "{options.gate}", port = {ports["field"]} }}
 """
-    path = folder / "linegate.toml"
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def fill_camera_folder(folder: Path, options: DemoOptions, *, first_sequence: int) -> None:
