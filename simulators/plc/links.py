@@ -129,6 +129,7 @@ class BridgeLink:
         self._written: int | None = None
         self._seen: OrderedDict[int, None] = OrderedDict()
         self.overrun = 0
+        self._due = 0
 
     async def poll(self) -> tuple[LiveBlock, list[BridgeResult]]:
         """Read the live block and what results are new since the last poll; raises LinkDownError.
@@ -139,13 +140,12 @@ class BridgeLink:
         if self._written is None or live.written < self._written:
             restarted, self._written = self._written is not None, 0 if self._written is not None else live.written
             self._seen.clear()
+            self._due = 0
             if restarted:
                 log.warning("PLC: the bridge has restarted")
         new = (live.written - self._written) % U32
         if new == 0:
             return live, []
-        if new > RING_SLOTS:
-            self.overrun += new - RING_SLOTS
         if new == 1:
             found = [live.newest]
         else:
@@ -153,11 +153,22 @@ class BridgeLink:
             found = [result for result in decode_ring(registers) if result.sequence not in self._seen]
         self._written = live.written
         fresh = [result for result in found if result.sequence not in self._seen]
+        self._note_missed(new, len(fresh))
         for result in fresh:
             self._seen[result.sequence] = None
         while len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
         return live, fresh
+
+    def _note_missed(self, new: int, found: int) -> None:
+        """Count results that were written and are not in the ring: it holds 16, and of a slot's sequences the last alone.
+
+        The ring is read after the count and may be ahead of it: what it shows too early is not missed the next time.
+        """
+        self._due += new - found
+        if self._due > 0:
+            self.overrun += self._due
+            self._due = 0
 
     async def write(self, block: ControlBlock) -> None:
         """Write the PLC's block; raises LinkDownError."""
