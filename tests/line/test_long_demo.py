@@ -40,8 +40,7 @@ def test_three_hundred_parts_reconcile(tmp_path: Path, gate: str) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("gate", ["plc", "bridge"])
-@pytest.mark.parametrize("trigger", ["modbus", "opcua"])
+@pytest.mark.parametrize(("trigger", "gate"), [("modbus", "plc"), ("opcua", "bridge")])
 def test_two_hundred_parts_triggered_by_handshake_reconcile(tmp_path: Path, trigger: str, gate: str) -> None:
     report = run_demo(tmp_path, "--parts", "200", "--gate", gate, "--trigger", trigger)
     assert (report["parts"], report["triggers"], report["records"]) == (200, 200, 200)
