@@ -281,6 +281,7 @@ async def test_of_5000_reads_of_ten_values_none_is_torn(servers: PlcServers) -> 
         sequence = 1
         while not stop.is_set():
             sequence += 1
+            output.show(replace(READY, heartbeat=sequence))
             output.publish(distinct(sequence)[0])
             await asyncio.sleep(0.002)
 
