@@ -23,7 +23,7 @@ from bridge.config_file import load_config
 from bridge.errors import BridgeError, ConfigError
 from bridge.line_report import describe_line
 from bridge.log_lines import LogLines
-from bridge.outputs.tag_list import TagFormat, render_tags
+from bridge.outputs.plc.tag_list import TagFormat, render_tags
 from bridge.records_cli import records_app
 from bridge.setup_files import write_project
 from bridge.users_cli import users_app

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from bridge.config import CameraSettings, Config, StationSettings
 from bridge.domain.gate_settings import GateSettings, parts_between, smallest_pitch_mm, window_for
 from bridge.domain.recipe import Recipe
-from bridge.outputs.opcua_users import load_users
+from bridge.outputs.opcua.users import load_users
 from bridge.plc_report import modbus_warnings, modbus_ways, plc_client_warnings, plc_clients_told
 from bridge.ports import Loaded
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from bridge.config import Config, StationSettings
 from bridge.config_plc import ModbusTls
-from bridge.outputs.modbus_client import ModbusClientSettings
-from bridge.outputs.modbus_serial import SerialSettings
-from bridge.outputs.modbus_server import TlsPort
-from bridge.outputs.modbus_service import ModbusSettings
-from bridge.outputs.modbus_tls import TlsFiles, server_context
-from bridge.outputs.opcua_access import Security
-from bridge.outputs.opcua_client import OpcUaClientSettings
-from bridge.outputs.opcua_nodes import check_tags
+from bridge.outputs.modbus.client import ModbusClientSettings
+from bridge.outputs.modbus.serial import SerialSettings
+from bridge.outputs.modbus.server import TlsPort
+from bridge.outputs.modbus.service import ModbusSettings
+from bridge.outputs.modbus.tls import TlsFiles, server_context
+from bridge.outputs.opcua.access import Security
+from bridge.outputs.opcua.client import OpcUaClientSettings
+from bridge.outputs.opcua.nodes import check_tags
 from bridge.outputs.plc_clients import PlcClientSettings
 from bridge.outputs.plc_servers import OpcUaSettings, PlcServers, PlcStation
 from bridge.ports import Inbox

@@ -11,7 +11,7 @@ import typer
 from bridge.cli_options import DEFAULT_CONFIG, ConfigFile
 from bridge.config_file import load_config
 from bridge.errors import ConfigError
-from bridge.outputs.opcua_users import ROLES, Role, UserRecord, check_name, hashed, load_users, save_users
+from bridge.outputs.opcua.users import ROLES, Role, UserRecord, check_name, hashed, load_users, save_users
 
 users_app = typer.Typer(help="Who may log in to the OPC UA server.", no_args_is_help=True)
 

@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from bridge.outputs.fresh_orders import FreshOrders
-from bridge.outputs.modbus_client import ModbusClientSettings, ModbusConnection
-from bridge.outputs.opcua_client import OpcUaClientSettings, OpcUaConnection
-from bridge.outputs.plc_client import PlcClient
-from bridge.outputs.plc_panel import PlcPanel
+from bridge.outputs.modbus.client import ModbusClientSettings, ModbusConnection
+from bridge.outputs.opcua.client import OpcUaClientSettings, OpcUaConnection
+from bridge.outputs.plc.client import PlcClient
+from bridge.outputs.plc.fresh_orders import FreshOrders
+from bridge.outputs.plc.panel import PlcPanel
 
 PlcClientSettings = ModbusClientSettings | OpcUaClientSettings
 

@@ -19,14 +19,14 @@ from bridge.domain.messages import AlarmState, Inbound
 from bridge.domain.part import Result
 from bridge.domain.status import StationStatus
 from bridge.errors import StartError
-from bridge.outputs.machine_vision import MachineVision
-from bridge.outputs.modbus_service import ModbusService, ModbusSettings
-from bridge.outputs.opcua_access import Security
-from bridge.outputs.opcua_server import OpcUaServer
+from bridge.outputs.modbus.service import ModbusService, ModbusSettings
+from bridge.outputs.opcua.access import Security
+from bridge.outputs.opcua.server import OpcUaServer
+from bridge.outputs.plc.panel import PlcPanel
+from bridge.outputs.plc.words import WordOrder
 from bridge.outputs.plc_clients import PlcClients, PlcClientSettings
-from bridge.outputs.plc_panel import PlcPanel
-from bridge.outputs.vision_methods import RecipeList
-from bridge.outputs.words import WordOrder
+from bridge.outputs.vision.machine_vision import MachineVision
+from bridge.outputs.vision.methods import RecipeList
 from bridge.ports import Alarm, GateEvent, Inbox, Outcome
 
 _log = structlog.get_logger(__name__)
@@ -236,7 +236,7 @@ class PlcServers:
             clock_ns=time.monotonic_ns,
             anonymous=settings.anonymous,
             security=settings.security,
-            machine_vision=MachineVision(clock_ns=time.monotonic_ns, recipes=settings.recipes)
+            companion=MachineVision(clock_ns=time.monotonic_ns, recipes=settings.recipes)
             if settings.machine_vision
             else None,
         )

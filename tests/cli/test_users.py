@@ -14,7 +14,7 @@ import pytest
 from asyncua import Client
 from asyncua.crypto import security_policies
 
-from bridge.outputs.opcua_users import load_users
+from bridge.outputs.opcua.users import load_users
 from tests.cli.processes import LINEGATE, Bridge, Ports, environment, linegate, one_line
 from tests.wire.opcua_clients import make_pair
 

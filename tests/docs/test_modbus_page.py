@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from bridge.config_plc import Modbus
-from bridge.outputs.control_block import COIL_BASE, CONTROL_BITS
-from bridge.outputs.modbus_rtu import frame_gap_s
-from bridge.outputs.modbus_server import TlsPort
-from bridge.outputs.modbus_tls import TlsFiles, server_context
-from bridge.outputs.tag_list import render_tags
+from bridge.outputs.modbus.rtu import frame_gap_s
+from bridge.outputs.modbus.server import TlsPort
+from bridge.outputs.modbus.tls import TlsFiles, server_context
+from bridge.outputs.plc.control_block import COIL_BASE, CONTROL_BITS
+from bridge.outputs.plc.tag_list import render_tags
 from tests.docs.write_tables import ROOT
 from tests.wire.mbpoll import needs_mbpoll, over_tcp
 from tests.wire.modbus_bench import Bench, RawClient

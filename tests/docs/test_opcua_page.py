@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bridge.outputs import event_map, opcua_control, opcua_server, opcua_transport, opcua_watch
-from bridge.outputs.event_map import ALARM_EVENT, ALARM_FIELDS, ALARM_SEVERITIES, RESULT_EVENT, RESULT_SEVERITIES
-from bridge.outputs.node_map import RESULT_NODES
-from bridge.outputs.opcua_filters import MAX_ELEMENTS, MAX_FIELDS
-from bridge.outputs.opcua_items import EVENT_QUEUE, MAX_EVENT_ITEMS, MAX_ITEMS
+from bridge.outputs.opcua import control, server, transport, watch
+from bridge.outputs.opcua.filters import MAX_ELEMENTS, MAX_FIELDS
+from bridge.outputs.opcua.items import EVENT_QUEUE, MAX_EVENT_ITEMS, MAX_ITEMS
+from bridge.outputs.plc import event_map
+from bridge.outputs.plc.event_map import ALARM_EVENT, ALARM_FIELDS, ALARM_SEVERITIES, RESULT_EVENT, RESULT_SEVERITIES
+from bridge.outputs.plc.node_map import RESULT_NODES
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "opcua.md").read_text()
 
@@ -37,14 +38,14 @@ def test_each_severity_is_the_one_that_the_page_says() -> None:
 
 
 def test_the_limits_are_those_of_the_code() -> None:
-    assert f"| {opcua_watch.MAX_BROWSED:,} |" in row("nodes or paths of one Browse")
-    assert f"| {opcua_server.MAX_CONNECTIONS} each |" in row("connections, subscriptions")
-    assert opcua_server.MAX_SUBSCRIPTIONS == opcua_server.MAX_CONNECTIONS
+    assert f"| {watch.MAX_BROWSED:,} |" in row("nodes or paths of one Browse")
+    assert f"| {server.MAX_CONNECTIONS} each |" in row("connections, subscriptions")
+    assert server.MAX_SUBSCRIPTIONS == server.MAX_CONNECTIONS
     assert f"| {MAX_ITEMS:,}, of events {MAX_EVENT_ITEMS}; queue of a value" in row("items of a subscription")
-    assert f"| {opcua_watch.SHORTEST_INTERVAL_MS:g} ms at least" in row("publishing interval")
-    assert f"| {opcua_server.SESSION_TIMEOUT_MS / 1e3:g} s at most" in row("session")
-    assert f"| 65,535 bytes, {opcua_transport.MAX_REQUEST // 2**10} kB |" in row("chunk, request")
-    assert f"| {opcua_control.MAX_OPERATIONS:,}; {opcua_transport.MAX_ARRAY:,} |" in row("values of one Read")
-    assert f"closed after {opcua_server.PATIENCE_S:g} s" in row("a connection without a session")
+    assert f"| {watch.SHORTEST_INTERVAL_MS:g} ms at least" in row("publishing interval")
+    assert f"| {server.SESSION_TIMEOUT_MS / 1e3:g} s at most" in row("session")
+    assert f"| 65,535 bytes, {transport.MAX_REQUEST // 2**10} kB |" in row("chunk, request")
+    assert f"| {control.MAX_OPERATIONS:,}; {transport.MAX_ARRAY:,} |" in row("values of one Read")
+    assert f"closed after {server.PATIENCE_S:g} s" in row("a connection without a session")
     assert f"queue holds {EVENT_QUEUE:,}" in PAGE.replace("\n", " ")
     assert f"more than {MAX_ELEMENTS} elements or {MAX_FIELDS} fields" in PAGE

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.outputs.tag_list import rows
+from bridge.outputs.plc.tag_list import rows
 from tests.cli.processes import ROOT, Ports
 from tests.docs.console import Shell, differences, steps_of
 

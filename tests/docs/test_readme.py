@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bridge.outputs.tag_list import render_tags
+from bridge.outputs.plc.tag_list import render_tags
 from tests.docs.write_tables import PLC_BLOCKS, PLC_TAGS, README, with_tables
 
 

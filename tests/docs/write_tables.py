@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from bridge.monitoring.metrics import StationMetrics
-from bridge.outputs.tag_list import TABLE_COLUMNS, render_tags
+from bridge.outputs.plc.tag_list import TABLE_COLUMNS, render_tags
 from tests.docs.scl import as_scl
 from tests.monitoring.samples import SOURCES
 
@@ -20,7 +20,7 @@ METRICS_BEGIN, METRICS_END = "<!-- metrics:begin -->", "<!-- metrics:end -->"
 
 def blocks() -> str:
     """Give the function blocks in Structured Text."""
-    return files("bridge.outputs").joinpath("linegate_blocks.st").read_text(encoding="utf-8")
+    return files("bridge.outputs.plc").joinpath("linegate_blocks.st").read_text(encoding="utf-8")
 
 
 def with_tables(text: str) -> str:

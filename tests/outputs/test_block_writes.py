@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.outputs.block_writes import BlockWrite, ring_writes, status_writes
-from bridge.outputs.register_map import INPUT_REGISTERS, STATUS_SIZE
+from bridge.outputs.modbus.block_writes import BlockWrite, ring_writes, status_writes
+from bridge.outputs.plc.register_map import INPUT_REGISTERS, STATUS_SIZE
 
 SLOTS = [tuple(range(n * 100, n * 100 + 14)) for n in range(16)]
 

@@ -9,9 +9,9 @@ import pytest
 
 from bridge.domain.gate import GateOrder
 from bridge.domain.verdict import VerdictCode
-from bridge.outputs.fresh_orders import FreshOrders
-from bridge.outputs.plc_panel import PlcPanel
-from bridge.outputs.register_map import encode
+from bridge.outputs.plc.fresh_orders import FreshOrders
+from bridge.outputs.plc.panel import PlcPanel
+from bridge.outputs.plc.register_map import encode
 from bridge.ports import Outcome
 from tests.outputs.samples import MS, ORDERED, READY, outcome, result
 

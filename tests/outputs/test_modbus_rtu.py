@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.outputs.modbus_rtu import RtuFrames, frame_gap_s
+from bridge.outputs.modbus.rtu import RtuFrames, frame_gap_s
 
 # Frames with their checksums as the Modbus documents and other tools give them, so that nothing here computes its own.
 READ_1 = bytes.fromhex("010400020002D00B")  # unit 1, function 4, registers 2 and 3

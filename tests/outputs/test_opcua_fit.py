@@ -10,7 +10,7 @@ import pytest
 from asyncua import ua
 from asyncua.ua.ua_binary import variant_to_binary
 
-from bridge.outputs.opcua_fit import control_value, fit, readable
+from bridge.outputs.opcua.fit import control_value, fit, readable
 
 K = ua.VariantType
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ConfigError
-from bridge.outputs.opcua_log_in import FREE_TRIES, LOCKED_S, LogIns
-from bridge.outputs.opcua_users import UserRecord, hashed, load_users, save_users
+from bridge.outputs.opcua.log_in import FREE_TRIES, LOCKED_S, LogIns
+from bridge.outputs.opcua.users import UserRecord, hashed, load_users, save_users
 
 HASH = hashed("long enough")
 

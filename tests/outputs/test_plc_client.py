@@ -12,9 +12,9 @@ import pytest
 from bridge.domain.gate import GateOrder
 from bridge.domain.messages import GateNews, Inbound, PlcLink
 from bridge.errors import OutputError
-from bridge.outputs.fresh_orders import FreshOrders
-from bridge.outputs.plc_client import Found, PlcClient, pause_s
-from bridge.outputs.plc_panel import PlcPanel
+from bridge.outputs.plc.client import Found, PlcClient, pause_s
+from bridge.outputs.plc.fresh_orders import FreshOrders
+from bridge.outputs.plc.panel import PlcPanel
 from bridge.ports import Outcome
 from tests.outputs.samples import MS, READY, outcome, result
 

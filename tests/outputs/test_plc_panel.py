@@ -7,9 +7,9 @@ from dataclasses import replace
 from bridge.domain.messages import Arrival, Command, Inbound, PlcEnable
 from bridge.domain.status import StationState, StatusBit
 from bridge.domain.verdict import VerdictCode
-from bridge.outputs.plc_panel import HISTORY, PlcPanel
-from bridge.outputs.plc_view import PlcView
-from bridge.outputs.register_map import RING_BASE, slot_address
+from bridge.outputs.plc.panel import HISTORY, PlcPanel
+from bridge.outputs.plc.register_map import RING_BASE, slot_address
+from bridge.outputs.plc.view import PlcView
 from tests.outputs.samples import MS, ORDERED, READY, outcome, status
 
 

@@ -9,8 +9,7 @@ import pytest
 from bridge.domain.gate import GateOrder
 from bridge.domain.status import Counters
 from bridge.domain.verdict import VerdictCode
-from bridge.outputs.plc_view import SLOT_SIZE, PlcView, Shown
-from bridge.outputs.register_map import (
+from bridge.outputs.plc.register_map import (
     INPUT_REGISTERS,
     INPUT_SIZE,
     RING_BASE,
@@ -22,7 +21,8 @@ from bridge.outputs.register_map import (
     encode_slot,
     slot_address,
 )
-from bridge.outputs.words import join_u32, quantity, signed, split_u32
+from bridge.outputs.plc.view import SLOT_SIZE, PlcView, Shown
+from bridge.outputs.plc.words import join_u32, quantity, signed, split_u32
 from tests.outputs.samples import MS, ORDERED, READY, result, status
 
 

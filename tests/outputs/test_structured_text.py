@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bridge.outputs.structured_text import render_structured_text
+from bridge.outputs.plc.structured_text import render_structured_text
 
 
 def words(text: str) -> frozenset[str]:

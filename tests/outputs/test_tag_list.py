@@ -13,7 +13,7 @@ from bridge.domain.alarms import ALARMS
 from bridge.domain.condition import Condition
 from bridge.domain.messages import Inhibit
 from bridge.domain.status import StationState
-from bridge.outputs.control_block import (
+from bridge.outputs.plc.control_block import (
     CONTROL_BITS,
     CONTROL_FIELDS,
     CONTROL_NODES,
@@ -21,10 +21,10 @@ from bridge.outputs.control_block import (
     INHIBIT_TEXTS,
     initial_block,
 )
-from bridge.outputs.node_map import METHODS, NODES
-from bridge.outputs.plc_view import PlcView
-from bridge.outputs.register_map import FLAG_TEXTS, INPUT_REGISTERS, INPUT_SIZE, SLOT_FIELDS, STATUS_BITS, encode
-from bridge.outputs.tag_list import COLUMNS, FORMATS, TagFormat, render_tags, tags
+from bridge.outputs.plc.node_map import METHODS, NODES
+from bridge.outputs.plc.register_map import FLAG_TEXTS, INPUT_REGISTERS, INPUT_SIZE, SLOT_FIELDS, STATUS_BITS, encode
+from bridge.outputs.plc.tag_list import COLUMNS, FORMATS, TagFormat, render_tags, tags
+from bridge.outputs.plc.view import PlcView
 
 
 def test_every_table_is_in_the_list() -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from bridge.domain.status import Counters, StationState
 from bridge.domain.vision_states import VisionState
-from bridge.outputs.plc_panel import PlcPanel
-from bridge.outputs.vision_results import HISTORY, Job, ResultFilter
-from bridge.outputs.vision_station import Happening, JobStarted, ResultReady, VisionStation
+from bridge.outputs.plc.panel import PlcPanel
+from bridge.outputs.vision.results import HISTORY, Job, ResultFilter
+from bridge.outputs.vision.station import Happening, JobStarted, ResultReady, VisionStation
 from tests.outputs.samples import outcome, status
 
 START = status(counters=Counters(), last_sequence=0)

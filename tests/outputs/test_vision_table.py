@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 from bridge.domain.vision_states import TRANSITIONS
-from bridge.outputs.vision_nodeset import NODESET
+from bridge.outputs.vision.nodeset import NODESET
 
 UA = "{http://opcfoundation.org/UA/2011/03/UANodeSet.xsd}"
 

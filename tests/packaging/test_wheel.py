@@ -21,9 +21,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("bridge", "simulators", "models")
 NEEDED = (
-    "bridge/outputs/nodesets/LICENSE",
-    "bridge/outputs/nodesets/Opc.Ua.MachineVision.NodeSet2.xml",
-    "bridge/outputs/linegate_blocks.st",
+    "bridge/outputs/vision/nodesets/LICENSE",
+    "bridge/outputs/vision/nodesets/Opc.Ua.MachineVision.NodeSet2.xml",
+    "bridge/outputs/plc/linegate_blocks.st",
     "models/bundles/TRUSTED.toml",
     "models/bundles/ball-screw-1.0.0/bundle.toml",
     "models/bundles/ball-screw-1.0.0/card.md",

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from bridge.domain.verdict import VerdictCode
-from bridge.outputs.control_block import CONTROL_REGISTERS
-from bridge.outputs.plc_view import PlcView, Shown
-from bridge.outputs.register_map import encode, encode_slot
-from bridge.outputs.words import WordOrder
+from bridge.outputs.plc.control_block import CONTROL_REGISTERS
+from bridge.outputs.plc.register_map import encode, encode_slot
+from bridge.outputs.plc.view import PlcView, Shown
+from bridge.outputs.plc.words import WordOrder
 from bridge.ports import Outcome
 from simulators.fault_kinds import BeltStop, EncoderReset, MissingTrigger, SpeedRamp
 from simulators.faults import ScheduledFault

@@ -19,7 +19,7 @@ U16 = 2**16
 @cache
 def library() -> Library:
     """Give the blocks as `linegate tags --format st` prints them."""
-    return Library(files("bridge.outputs").joinpath("linegate_blocks.st").read_text(encoding="utf-8"))
+    return Library(files("bridge.outputs.plc").joinpath("linegate_blocks.st").read_text(encoding="utf-8"))
 
 
 @dataclass(kw_only=True)

@@ -12,8 +12,8 @@ from typing import Any
 from bridge.domain.gate import GateOrder
 from bridge.domain.messages import GateNews, Inbound, PlcLink
 from bridge.domain.verdict import VerdictCode
+from bridge.outputs.plc.panel import PlcPanel
 from bridge.outputs.plc_clients import PlcClients, PlcClientSettings
-from bridge.outputs.plc_panel import PlcPanel
 from bridge.ports import Outcome
 from tests.outputs.samples import READY, result
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bridge.domain.messages import Inbound
-from bridge.outputs.modbus_requests import ModbusStations
-from bridge.outputs.modbus_server import ModbusServer
-from bridge.outputs.plc_panel import PlcPanel
-from bridge.outputs.words import WordOrder
+from bridge.outputs.modbus.requests import ModbusStations
+from bridge.outputs.modbus.server import ModbusServer
+from bridge.outputs.plc.panel import PlcPanel
+from bridge.outputs.plc.words import WordOrder
 
 MS = 1_000_000
 

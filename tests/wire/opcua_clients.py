@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bridge.domain.messages import Inbound
-from bridge.outputs.opcua_access import Security
-from bridge.outputs.opcua_server import OpcUaServer
-from bridge.outputs.opcua_users import UserRecord, hashed, save_users
-from bridge.outputs.plc_panel import PlcPanel
+from bridge.outputs.opcua.access import Security
+from bridge.outputs.opcua.server import OpcUaServer
+from bridge.outputs.opcua.users import UserRecord, hashed, save_users
+from bridge.outputs.plc.panel import PlcPanel
 from tests.outputs.samples import MS, READY
 
 POLICIES = {

@@ -17,8 +17,8 @@ from pymodbus.client import AsyncModbusTcpClient, ModbusTcpClient
 
 from bridge.domain.messages import Arrival
 from bridge.domain.part import Trigger
-from bridge.outputs.opcua_server import OpcUaServer
-from bridge.outputs.plc_panel import PlcPanel
+from bridge.outputs.opcua.server import OpcUaServer
+from bridge.outputs.plc.panel import PlcPanel
 from tests.cli.processes import eventually
 from tests.foreign.node import need_node, run_node
 from tests.outputs.samples import MS, READY, outcome, status

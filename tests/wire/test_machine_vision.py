@@ -15,9 +15,9 @@ from asyncua.ua.uaerrors import BadNotSupported, BadUserAccessDenied, UaStatusCo
 from bridge.domain.messages import Arrival, Command
 from bridge.domain.status import StationState
 from bridge.domain.verdict import VerdictCode
-from bridge.outputs.machine_vision import MachineVision
-from bridge.outputs.opcua_server import OpcUaServer
-from bridge.outputs.vision_methods import READING
+from bridge.outputs.opcua.server import OpcUaServer
+from bridge.outputs.opcua.session import READING_METHODS
+from bridge.outputs.vision.machine_vision import MachineVision
 from tests.outputs.samples import MS, outcome
 from tests.wire.vision_bench import MODEL, RECIPES, RUNNING, Eye, Heard, Line, int32, structure, uint32, until
 
@@ -33,7 +33,7 @@ async def served() -> AsyncIterator[Line]:
         endpoint="opc.tcp://127.0.0.1:0/linegate/",
         clock_ns=lambda: 7_000 * MS,
         anonymous=True,
-        machine_vision=MachineVision(clock_ns=lambda: 7_000 * MS, recipes=lambda: RECIPES),
+        companion=MachineVision(clock_ns=lambda: 7_000 * MS, recipes=lambda: RECIPES),
     )
     port = await server.start()
     line.url = f"opc.tcp://127.0.0.1:{port}/linegate/"
@@ -463,9 +463,9 @@ async def test_what_only_reads_leaves_the_station_alone(eye: Eye, line: Line) ->
         ("ResultManagement.GetResultComponentsById", [none, int32(0)]),
         ("ResultManagement.GetResultListFiltered", [int32(0), *[none] * 8, uint32(0), uint32(0), int32(0)]),
     ):
-        assert path.rpartition(".")[2] in READING
+        assert path.rpartition(".")[2] in READING_METHODS
         await eye.call(path, *arguments)
-    assert (line.posted, len(READING)) == ([], 4)
+    assert (line.posted, len(READING_METHODS)) == ([], 5)
 
 
 async def test_a_structure_in_the_place_of_another_is_refused(eye: Eye) -> None:

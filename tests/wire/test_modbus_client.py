@@ -13,8 +13,8 @@ from pymodbus.constants import ExcCodes
 
 from bridge.domain.messages import Arrival, Command, EncoderSample, PlcBeat, PlcEnable, SpeedSample
 from bridge.domain.verdict import VerdictCode
-from bridge.outputs.modbus_client import ModbusClientSettings
-from bridge.outputs.register_map import slot_address
+from bridge.outputs.modbus.client import ModbusClientSettings
+from bridge.outputs.plc.register_map import slot_address
 from tests.outputs.samples import READY
 from tests.wire.client_bench import ClientBench, client_bench
 from tests.wire.plc_twin import PlcTwin

@@ -15,9 +15,9 @@ import pytest
 import pytest_asyncio
 
 from bridge.domain.verdict import VerdictCode
-from bridge.outputs.control_block import CONTROL_REGISTERS
-from bridge.outputs.register_map import DISCRETE_SIZE, INPUT_REGISTERS, INPUT_SIZE, RING_BASE, SLOT_FIELDS
-from bridge.outputs.words import WordOrder
+from bridge.outputs.plc.control_block import CONTROL_REGISTERS
+from bridge.outputs.plc.register_map import DISCRETE_SIZE, INPUT_REGISTERS, INPUT_SIZE, RING_BASE, SLOT_FIELDS
+from bridge.outputs.plc.words import WordOrder
 from tests.outputs.samples import READY, outcome
 from tests.wire.mbpoll import Told, needs_mbpoll, over_tcp
 from tests.wire.modbus_bench import Bench

@@ -14,7 +14,7 @@ import pytest_asyncio
 from pymodbus.client import AsyncModbusTcpClient
 
 from bridge.errors import StartError
-from bridge.outputs.listening import listen
+from bridge.outputs.plc.listening import listen
 from tests.outputs.samples import READY, outcome
 from tests.wire.modbus_bench import MS, Bench, RawClient, frame, read, write_registers
 

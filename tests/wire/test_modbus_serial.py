@@ -16,7 +16,7 @@ from pymodbus import FramerType
 from pymodbus.client import AsyncModbusSerialClient
 
 from bridge.domain.messages import PlcEnable
-from bridge.outputs.modbus_serial import ModbusSerial, SerialSettings
+from bridge.outputs.modbus.serial import ModbusSerial, SerialSettings
 from tests.outputs.samples import READY, outcome
 from tests.wire.mbpoll import needs_mbpoll, over_serial
 from tests.wire.modbus_bench import Bench, RawClient, read, write_registers

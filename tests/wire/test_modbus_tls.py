@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import serialization
 from pymodbus.client import AsyncModbusTcpClient, AsyncModbusTlsClient
 
 from bridge.errors import ConfigError
-from bridge.outputs.modbus_server import TlsPort
-from bridge.outputs.modbus_tls import TlsFiles, server_context
+from bridge.outputs.modbus.server import TlsPort
+from bridge.outputs.modbus.tls import TlsFiles, server_context
 from tests.outputs.samples import READY, outcome
 from tests.wire.certificates import Authority
 from tests.wire.modbus_bench import Bench, RawClient, frame, read

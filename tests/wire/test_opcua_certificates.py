@@ -19,9 +19,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from bridge.domain.messages import AlarmState
 from bridge.errors import StartError
-from bridge.outputs.opcua_pki import own_certificate
-from bridge.outputs.opcua_trust import MAX_REJECTED, keep_rejected, load_trust, make_folders
-from bridge.outputs.opcua_users import UserRecord, hashed, save_users
+from bridge.outputs.opcua.pki import own_certificate
+from bridge.outputs.opcua.trust import MAX_REJECTED, keep_rejected, load_trust, make_folders
+from bridge.outputs.opcua.users import UserRecord, hashed, save_users
 from tests.wire.opcua_clients import KEY, PASSWORD, STATION, SecuredBench, make_pair, secured, until
 
 HOSTS = ("cell7", "192.168.0.10")

@@ -18,9 +18,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from bridge.domain.messages import Arrival, Command, EncoderSample, PlcBeat, PlcEnable, SpeedSample
 from bridge.domain.verdict import VerdictCode
 from bridge.errors import ConfigError
-from bridge.outputs.opcua_client import OpcUaClientSettings
-from bridge.outputs.opcua_nodes import check_tags
-from bridge.outputs.register_map import slot_address
+from bridge.outputs.opcua.client import OpcUaClientSettings
+from bridge.outputs.opcua.nodes import check_tags
+from bridge.outputs.plc.register_map import slot_address
 from tests.outputs.samples import READY
 from tests.wire.client_bench import ClientBench, client_bench
 from tests.wire.opcua_twin import NAMESPACE, OpcUaTwin, nodes

@@ -15,8 +15,8 @@ from asyncua.common.events import get_filter_from_event_type
 
 from bridge.domain.alarms import ALARMS
 from bridge.domain.verdict import VerdictCode
-from bridge.outputs.opcua_server import OpcUaServer
-from bridge.outputs.plc_panel import PlcPanel
+from bridge.outputs.opcua.server import OpcUaServer
+from bridge.outputs.plc.panel import PlcPanel
 from bridge.ports import Alarm
 from tests.foreign.node import NodeProgram, need_node, node_program
 from tests.outputs.samples import DECIDED_UTC_NS, MS, READY, outcome

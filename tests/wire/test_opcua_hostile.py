@@ -17,8 +17,8 @@ import pytest
 import pytest_asyncio
 from asyncua import Client, Node, ua
 
-from bridge.outputs.opcua_server import MAX_CONNECTIONS, OpcUaServer
-from bridge.outputs.plc_panel import PlcPanel
+from bridge.outputs.opcua.server import MAX_CONNECTIONS, OpcUaServer
+from bridge.outputs.plc.panel import PlcPanel
 from tests.outputs.samples import MS, READY, outcome
 
 PATIENCE_S = 0.6

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from asyncua import Client, ua
 
-from bridge.outputs.opcua_server import MAX_CONNECTIONS, MAX_SUBSCRIPTIONS, SESSION_TIMEOUT_MS
+from bridge.outputs.opcua.server import MAX_CONNECTIONS, MAX_SUBSCRIPTIONS, SESSION_TIMEOUT_MS
 from tests.outputs.samples import outcome
 from tests.wire.opcua_clients import PASSWORD, POLICIES, STATION, Pair, SecuredBench, make_pair, secured, until
 

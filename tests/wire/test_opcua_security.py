@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from asyncua import Client, ua
 
-from bridge.outputs.opcua_log_in import FREE_TRIES
+from bridge.outputs.opcua.log_in import FREE_TRIES
 from tests.outputs.samples import outcome
 from tests.wire.opcua_clients import PASSWORD, POLICIES, STATION, SecuredBench, make_pair, secured, until
 

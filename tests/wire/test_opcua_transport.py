@@ -15,9 +15,9 @@ from asyncua import Client, ua
 from asyncua.common.utils import Buffer, NotEnoughData
 from asyncua.ua.ua_binary import struct_to_binary
 
-from bridge.outputs.opcua_server import OpcUaServer
-from bridge.outputs.opcua_transport import StrictBuffer
-from bridge.outputs.plc_panel import PlcPanel
+from bridge.outputs.opcua.server import OpcUaServer
+from bridge.outputs.opcua.transport import StrictBuffer
+from bridge.outputs.plc.panel import PlcPanel
 from tests.outputs.samples import MS, READY, outcome
 from tests.wire.opcua_fuzz import framed, hello
 

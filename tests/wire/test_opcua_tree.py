@@ -29,9 +29,9 @@ from bridge.domain.messages import (
 from bridge.domain.status import StationState
 from bridge.domain.verdict import VerdictCode
 from bridge.errors import StartError
-from bridge.outputs.node_map import METHODS, NODES
-from bridge.outputs.opcua_server import OpcUaServer
-from bridge.outputs.plc_panel import PlcPanel
+from bridge.outputs.opcua.server import OpcUaServer
+from bridge.outputs.plc.node_map import METHODS, NODES
+from bridge.outputs.plc.panel import PlcPanel
 from tests.outputs.samples import DECIDED_UTC_NS, MS, ORDERED, READY, outcome, result, status
 
 BAD_WAITING = ua.StatusCodes.BadWaitingForInitialData

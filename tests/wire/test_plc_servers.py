@@ -15,8 +15,8 @@ from asyncua import Client, ua
 from bridge.domain.alarms import ALARMS
 from bridge.domain.messages import Command, EncoderSample, Inbound, PlcLink, Reply
 from bridge.errors import StartError
-from bridge.outputs.modbus_client import ModbusClientSettings
-from bridge.outputs.modbus_service import ModbusSettings
+from bridge.outputs.modbus.client import ModbusClientSettings
+from bridge.outputs.modbus.service import ModbusSettings
 from bridge.outputs.plc_servers import OpcUaSettings, PlcServers, PlcStation
 from bridge.ports import Alarm, VerdictOutput
 from tests.outputs.samples import DECIDED_UTC_NS, ORDERED, READY, outcome, result, status

@@ -13,7 +13,7 @@ from asyncua import Client, Node, ua
 from bridge.domain.messages import Command, Inbound, Reply
 from bridge.domain.status import Counters, StationState, StationStatus
 from bridge.domain.verdict import VerdictCode
-from bridge.outputs.plc_panel import PlcPanel
+from bridge.outputs.plc.panel import PlcPanel
 from bridge.ports import Outcome
 from tests.outputs.samples import result, status
 

@@ -1,0 +1,1 @@
+"""What a station shows to PLCs and takes from them, whatever the protocol."""
