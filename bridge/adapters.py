@@ -19,6 +19,7 @@ from bridge.domain.guards import GuardSettings
 from bridge.domain.messages import AlarmState
 from bridge.gate.coil import CoilAddress
 from bridge.gate.link import GateProcess
+from bridge.gate_notes import GateNotes
 from bridge.gate_reports import GateReports
 from bridge.inputs.cameras.folder import FolderCamera
 from bridge.inputs.cameras.http import HttpCamera
@@ -133,19 +134,16 @@ def gate_reports(
     hours = settings.challenge_hours
     passed_utc_ns = journal.last_event_utc_ns(line, settings.name, PASSED) if hours else None
     pitch_mm = smallest_pitch_mm(timing, belt.settings.speed_mm_s)
+    notes = GateNotes(line=line, station=settings.name, journal=journal, clock=clock)
     return GateReports(
-        line=line,
-        station=settings.name,
         condition=condition,
-        journal=journal,
+        notes=notes,
         outputs=outputs,
         clock=clock,
         confirmations=Confirmations(belt, guard_settings(settings), pitch_mm=pitch_mm),
         challenges=Challenges(
-            line=line,
-            station=settings.name,
             condition=condition,
-            journal=journal,
+            notes=notes,
             clock=clock,
             test=ChallengeTest(hours=hours, passed_utc_ns=passed_utc_ns),
         ),

@@ -10,7 +10,8 @@ from bridge.domain.gate_track import PartKey
 from bridge.domain.messages import Reply
 from bridge.domain.part import Part, Result
 from bridge.domain.status import ChallengeShown
-from bridge.ports import Clock, Journal
+from bridge.gate_notes import GateNotes
+from bridge.ports import Clock
 
 PASSED, FAILED = "challenge passed", "challenge failed"
 
@@ -18,13 +19,9 @@ PASSED, FAILED = "challenge passed", "challenge failed"
 class Challenges:
     """Tell condition and journal of each test; see `bridge.domain.challenge` for what passes one."""
 
-    def __init__(
-        self, *, line: str, station: str, condition: Condition, journal: Journal, clock: Clock, test: ChallengeTest
-    ) -> None:
-        self._line = line
-        self._station = station
+    def __init__(self, *, condition: Condition, notes: GateNotes, clock: Clock, test: ChallengeTest) -> None:
         self._condition = condition
-        self._journal = journal
+        self._note = notes.note
         self._clock = clock
         self._test = test
         self._log = structlog.get_logger()
@@ -75,14 +72,3 @@ class Challenges:
             self._condition.raise_alarm("CHALLENGE_FAILED", reason)
             self._note(FAILED, key, reason)
             self.watch()
-
-    def _note(self, event: str, key: PartKey, reason: str | None) -> None:
-        self._journal.gate_event(
-            line=self._line,
-            station=self._station,
-            epoch=key[0],
-            sequence=key[1],
-            event=event,
-            reason=reason,
-            at_utc_ns=self._clock.utc_ns(),
-        )

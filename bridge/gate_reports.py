@@ -16,7 +16,8 @@ from bridge.domain.gate_track import PartKey
 from bridge.domain.messages import GateNews
 from bridge.domain.part import Part, Result
 from bridge.domain.verdict import Disposition
-from bridge.ports import Clock, GateEvent, GateOutput, Journal, VerdictOutput
+from bridge.gate_notes import GateNotes
+from bridge.ports import Clock, GateEvent, GateOutput, VerdictOutput
 
 STILL_MS = 1500.0  # the PLC rejects everything when the heartbeat has stood still for 2 s
 SHORTEST_S = 0.005
@@ -29,20 +30,16 @@ class GateReports:
     def __init__(
         self,
         *,
-        line: str,
-        station: str,
         condition: Condition,
-        journal: Journal,
+        notes: GateNotes,
         outputs: Sequence[VerdictOutput],
         clock: Clock,
         confirmations: Confirmations,
         challenges: Challenges,
         gate: GateOutput | None = None,
     ) -> None:
-        self._line = line
-        self._station = station
         self._condition = condition
-        self._journal = journal
+        self._note = notes.note
         self._outputs = outputs
         self._clock = clock
         self._gate = gate
@@ -199,14 +196,3 @@ class GateReports:
         self._condition.count("collateral")
         self._condition.raise_alarm("COLLATERAL", f"the part with sequence {key[1]} was to pass and is swept")
         self._note("collateral", key, None)
-
-    def _note(self, event: str, key: PartKey, reason: str | None) -> None:
-        self._journal.gate_event(
-            line=self._line,
-            station=self._station,
-            epoch=key[0],
-            sequence=key[1],
-            event=event,
-            reason=reason,
-            at_utc_ns=self._clock.utc_ns(),
-        )

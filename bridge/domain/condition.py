@@ -19,6 +19,9 @@ _U32 = 2**32
 FIRING_ERROR_S = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 _INHIBITS = ((0, "bin full"), (1, "air low"), (2, "line stopped"))
 _RUNS = ("CONSECUTIVE_REJECTS", "CONSECUTIVE_FAILURES")
+_OPCUA_CLOSED = "the OPC UA port is closed: no user, and opcua.anonymous = false"
+_NO_START = ("mqtt", "model", "worker", "loading", "opcua", "serial", "camera", "plc", "stopping")
+_NO_READY = ("stopping", "mqtt", "journal", "loading", "recipe", "gate", "worker", "camera", "plc", "obstacle")
 _UNGUARDED = (
     "the PLC's heartbeat has stood still for 2 s: nobody guards the gate, what the bridge orders may not be done"
 )
@@ -246,35 +249,31 @@ class Condition:
     @property
     def not_ready(self) -> list[str]:
         """Reasons why the line must not start yet, for /readyz."""
-        causes = {
-            "MQTT is not connected and subscribed": not self.mqtt_up,
-            "the model is not warm": self.model is None,
-            self.worker_trouble: bool(self.worker_trouble),
-            "another recipe is being loaded": self.loading,
-            "the OPC UA port is closed: no user, and opcua.anonymous = false": "OPCUA_CLOSED" in self.alarms.standing,
-            "the Modbus serial line is lost": "MODBUS_SERIAL_LOST" in self.alarms.standing,
-            f"the camera is lost: {self.camera_trouble}": self.camera_trouble is not None,
-            f"the PLC at the gate gets no orders: {self.plc_cut_off}": bool(self.plc_cut_off),
-            "stopping": self.stopping,
-        }
-        return [text for text, so in causes.items() if so]
+        return self._causes(_NO_START)
 
     @property
     def unready(self) -> tuple[str, ...]:
         """Reasons why Ready is off: the PLC's handshake may not trigger."""
+        return (*self._causes(_NO_READY), *self.alarms.texts(*_RUNS))
+
+    def _causes(self, asked: tuple[str, ...]) -> list[str]:
+        """Give the texts of what stands of the causes asked for, in their order."""
         causes = {
-            "stopping": self.stopping,
-            "MQTT is not connected and subscribed": not self.mqtt_up,
-            "the journal can't commit": not self.journal_alive,
-            "another recipe is being loaded": self.loading,
-            "the recipe last asked for is not active": not self.recipe_ok,
-            "the gate's output can't be written": not self._gate_up,
-            self.worker_trouble: bool(self.worker_trouble),
-            f"the camera is lost: {self.camera_trouble}": self.camera_trouble is not None,
-            f"the PLC at the gate gets no orders: {self.plc_cut_off}": bool(self.plc_cut_off),
-            self.obstacle: bool(self.obstacle),
+            "stopping": (self.stopping, "stopping"),
+            "mqtt": (not self.mqtt_up, "MQTT is not connected and subscribed"),
+            "journal": (not self.journal_alive, "the journal can't commit"),
+            "model": (self.model is None, "the model is not warm"),
+            "worker": (bool(self.worker_trouble), self.worker_trouble),
+            "loading": (self.loading, "another recipe is being loaded"),
+            "recipe": (not self.recipe_ok, "the recipe last asked for is not active"),
+            "gate": (not self._gate_up, "the gate's output can't be written"),
+            "opcua": ("OPCUA_CLOSED" in self.alarms.standing, _OPCUA_CLOSED),
+            "serial": ("MODBUS_SERIAL_LOST" in self.alarms.standing, "the Modbus serial line is lost"),
+            "camera": (self.camera_trouble is not None, f"the camera is lost: {self.camera_trouble}"),
+            "plc": (bool(self.plc_cut_off), f"the PLC at the gate gets no orders: {self.plc_cut_off}"),
+            "obstacle": (bool(self.obstacle), self.obstacle),
         }
-        return (*(text for text, so in causes.items() if so), *self.alarms.texts(*_RUNS))
+        return [text for so, text in (causes[name] for name in asked) if so]
 
     @property
     def _gate_unguarded(self) -> bool:
@@ -298,10 +297,11 @@ class Condition:
         if wanted is StationState.STARTING and self._state is not StationState.STARTING:
             wanted = StationState.FAULT  # it has been ready: what is gone now, the broker say, was lost
         self._state = next_state(self._state, wanted)
+        unready = self.unready
         return StationStatus(
             state=self._state,
             online=not self.stopping,
-            ready=not self.unready,
+            ready=not unready,
             busy=self.counters.in_flight > 0,
             error=self.alarms.error,
             recipe_ok=self.recipe_ok,
@@ -323,7 +323,7 @@ class Condition:
             firing_error_ms=self.firing_error_ms,
             gate_on=self.gate_on,
             enabled=self.plc_enabled and self.operator_enabled,
-            not_ready=self.unready,
+            not_ready=unready,
             inhibited=self._held,
             dry_run=self.dry_run,
             challenge=self.challenge,

@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from bridge.outputs.modbus.client import ModbusClientSettings, ModbusConnection
-from bridge.outputs.opcua.client import OpcUaClientSettings, OpcUaConnection
+from bridge.outputs.modbus.client import ModbusClientSettings
+from bridge.outputs.opcua.client import OpcUaClientSettings
 from bridge.outputs.plc.client import PlcClient
 from bridge.outputs.plc.fresh_orders import FreshOrders
 from bridge.outputs.plc.panel import PlcPanel
@@ -26,12 +26,7 @@ class PlcClients:
         output_ms: float,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._clients = [
-            _modbus(each, panel, output_ms, clock_ns)
-            if isinstance(each, ModbusClientSettings)
-            else _opcua(each, panel, output_ms, clock_ns)
-            for each in settings
-        ]
+        self._clients = [_client(each, panel, output_ms, clock_ns) for each in settings]
 
     def start(self) -> None:
         """Begin to connect, each for itself."""
@@ -48,30 +43,13 @@ class PlcClients:
         return {each.name: max(0, each.connections - 1) for each in self._clients}
 
 
-def _modbus(
-    settings: ModbusClientSettings, panel: PlcPanel, output_ms: float, clock_ns: Callable[[], int]
-) -> PlcClient:
-    orders = FreshOrders(output_ms=output_ms, places=("ring", "shown"))
-    return PlcClient(
-        panel,
-        name="modbus_client",
-        where=settings.where,
-        connect=lambda: ModbusConnection(settings, panel, orders, clock_ns=clock_ns),
-        orders=orders,
-        clock_ns=clock_ns,
-        read_s=settings.read_s,
-        write_s=settings.write_s,
-        drives_gate=settings.drives_gate,
-    )
-
-
-def _opcua(settings: OpcUaClientSettings, panel: PlcPanel, output_ms: float, clock_ns: Callable[[], int]) -> PlcClient:
+def _client(settings: PlcClientSettings, panel: PlcPanel, output_ms: float, clock_ns: Callable[[], int]) -> PlcClient:
     orders = FreshOrders(output_ms=output_ms, places=settings.places)
     return PlcClient(
         panel,
-        name="opcua_client",
+        name=settings.name,
         where=settings.where,
-        connect=lambda: OpcUaConnection(settings, panel, orders, clock_ns=clock_ns),
+        connect=lambda: settings.connection(panel, orders, clock_ns=clock_ns),
         orders=orders,
         clock_ns=clock_ns,
         read_s=settings.read_s if settings.reads else 0.0,

@@ -6,11 +6,9 @@ More by hand: `LINEGATE_SOAK_READS=1000000 pytest -m soak tests/soak/test_modbus
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,8 @@ from typing import Any
 import pytest
 
 from simulators.plc.tables import BridgeResult, decode_live, decode_ring
-from tests.cli.processes import Bridge, Ports, running
-from tests.soak.flow import Flow
-from tests.soak.rig import MOSQUITTO, count, pictures, tell, write_line
-from tests.wire.conftest import MosquittoBroker
+from tests.soak.fed_line import fed_line
+from tests.soak.rig import count, pictures, tell
 from tests.wire.modbus_bench import RawClient
 
 pytestmark = pytest.mark.soak
@@ -137,21 +133,6 @@ class Pollers:
             self.seen.results[result] += 1
 
 
-@contextlib.contextmanager
-def judging(folder: Path) -> Iterator[tuple[Bridge, Flow]]:
-    write_line(folder)
-    (folder / "mosquitto").mkdir()
-    ports = Ports.free()
-    broker = MosquittoBroker(folder / "mosquitto", extra=MOSQUITTO)
-    ports.mqtt = broker.port
-    with contextlib.ExitStack() as stack:
-        stack.callback(broker.kill)
-        broker.start()
-        bridge = stack.enter_context(running(Bridge(folder=folder, ports=ports)))
-        bridge.wait_ready()
-        yield bridge, stack.enter_context(Flow(ports.mqtt, pictures()))
-
-
 def told(document: dict[str, Any]) -> tuple[int, int, int]:
     """Give code, disposition and score register as the verdict on MQTT has them."""
     score = document["score"]
@@ -160,7 +141,7 @@ def told(document: dict[str, Any]) -> tuple[int, int, int]:
 
 @pytest.mark.timeout(600)
 def test_no_read_shows_a_mixture_of_two_results(tmp_path: Path) -> None:
-    with judging(tmp_path) as (bridge, flow):
+    with fed_line(tmp_path, pictures()) as (bridge, flow):
         pollers = Pollers(bridge.ports.modbus)
         pollers.start()
         while pollers.polling:

@@ -5,11 +5,9 @@ By hand for the full minute: `LINEGATE_SOAK_OVERLOAD_S=60 pytest -m soak tests/s
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -17,10 +15,9 @@ import numpy as np
 import pytest
 
 from bridge.domain.rfc3339 import parse_utc
-from tests.cli.processes import Bridge, Ports, running
-from tests.soak.flow import Flow, Told
-from tests.soak.rig import DUE_MS, MOSQUITTO, OUTPUT_MS, count, tell, write_line
-from tests.wire.conftest import MosquittoBroker
+from tests.soak.fed_line import fed_line
+from tests.soak.flow import Told
+from tests.soak.rig import DUE_MS, OUTPUT_MS, count, tell
 
 OVERLOAD_S = count("LINEGATE_SOAK_OVERLOAD_S", 10)
 DEADLINE_MS = DUE_MS - OUTPUT_MS - 20.0
@@ -40,22 +37,6 @@ def large_picture(level: int) -> bytes:
     return bytes(data)
 
 
-@contextlib.contextmanager
-def judged(folder: Path) -> Iterator[tuple[Bridge, Flow]]:
-    """Run broker and bridge with a flow of large pictures."""
-    write_line(folder)
-    (folder / "mosquitto").mkdir()
-    ports = Ports.free()
-    broker = MosquittoBroker(folder / "mosquitto", extra=MOSQUITTO)
-    ports.mqtt = broker.port
-    with contextlib.ExitStack() as stack:
-        stack.callback(broker.kill)
-        broker.start()
-        bridge = stack.enter_context(running(Bridge(folder=folder, ports=ports)))
-        bridge.wait_ready()
-        yield bridge, stack.enter_context(Flow(ports.mqtt, (large_picture(40), large_picture(215))))
-
-
 def age_ms(part: Told) -> float:
     """Give how long after the sending the bridge believes that the part met the beam, 0 where it says it can't know."""
     assert part.document is not None
@@ -69,7 +50,7 @@ def age_ms(part: Told) -> float:
 @pytest.mark.soak
 @pytest.mark.timeout(90 + 3 * OVERLOAD_S)
 def test_twice_the_load_that_fits(tmp_path: Path) -> None:
-    with judged(tmp_path) as (bridge, flow):
+    with fed_line(tmp_path, (large_picture(40), large_picture(215))) as (bridge, flow):
         flow.full_speed(20)
         fits = flow.full_speed(60, in_flight=2)
         over = flow.paced(OVERLOAD_S, rate=2 * fits)

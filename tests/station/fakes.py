@@ -24,6 +24,7 @@ from bridge.domain.sequence import SequenceLedger
 from bridge.domain.status import StationStatus
 from bridge.domain.verdict import Inference, Scores
 from bridge.errors import CameraError, ConfigError, JournalError
+from bridge.gate_notes import GateNotes
 from bridge.gate_reports import GateReports
 from bridge.ports import Alarm, Frame, GateEvent, Loaded, Outcome
 from bridge.station import Journey
@@ -210,11 +211,10 @@ class Bench:
             part_length_mm=100.0,
             touching_tolerance_mm=guards.touching_tolerance_mm,
         )
+        notes = GateNotes(line="line1", station="station1", journal=self.journal, clock=self.clock)
         challenges = Challenges(
-            line="line1",
-            station="station1",
             condition=self.condition,
-            journal=self.journal,
+            notes=notes,
             clock=self.clock,
             test=ChallengeTest(hours=guards.challenge_hours, passed_utc_ns=challenge_passed_utc_ns),
         )
@@ -233,10 +233,8 @@ class Bench:
                 dry_run=guards.dry_run,
             ),
             reports=GateReports(
-                line="line1",
-                station="station1",
                 condition=self.condition,
-                journal=self.journal,
+                notes=notes,
                 outputs=[self.output],
                 clock=self.clock,
                 confirmations=Confirmations(self.belt, guards, pitch_mm=175.0),

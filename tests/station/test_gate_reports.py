@@ -16,6 +16,7 @@ from bridge.domain.gate_settings import GateSettings
 from bridge.domain.guards import NO_GUARDS, GuardSettings
 from bridge.domain.part import Part, Result
 from bridge.domain.verdict import Disposition
+from bridge.gate_notes import GateNotes
 from bridge.gate_reports import GateReports
 from tests.station.fakes import Bench, FakeJournal, FakeOutput
 
@@ -37,19 +38,16 @@ class Desk:
     def __init__(self, guards: GuardSettings = NO_GUARDS) -> None:
         self.clock, self.condition, self.output = SteppedClock(), Condition(), FakeOutput()
         self.journal = FakeJournal()
+        notes = GateNotes(line="line1", station="station1", journal=self.journal, clock=self.clock)
         self.reports = GateReports(
-            line="line1",
-            station="station1",
             condition=self.condition,
-            journal=self.journal,
+            notes=notes,
             outputs=[self.output],
             clock=self.clock,
             confirmations=Confirmations(Belt(BeltSettings()), guards, pitch_mm=175.0),
             challenges=Challenges(
-                line="line1",
-                station="station1",
                 condition=self.condition,
-                journal=self.journal,
+                notes=notes,
                 clock=self.clock,
                 test=ChallengeTest(),
             ),

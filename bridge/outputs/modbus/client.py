@@ -20,9 +20,9 @@ from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, WriteMult
 
 from bridge.errors import OutputError, RefusedError
 from bridge.outputs.modbus.block_writes import WRITE_LIMIT, ring_writes, status_writes
-from bridge.outputs.plc.client import Found
+from bridge.outputs.plc.client import Found, PlcClientName
 from bridge.outputs.plc.control_block import BLOCK_SIZE, read_block
-from bridge.outputs.plc.fresh_orders import FreshOrders
+from bridge.outputs.plc.fresh_orders import FreshOrders, Place
 from bridge.outputs.plc.listening import keep_alive, reset_on_close
 from bridge.outputs.plc.panel import PlcPanel
 from bridge.outputs.plc.register_map import EMPTY_SLOT, encode_moment, encode_slot, encode_status
@@ -51,9 +51,28 @@ class ModbusClientSettings:
     drives_gate: bool = True
 
     @property
+    def name(self) -> PlcClientName:
+        """The section of the configuration that they come from."""
+        return "modbus_client"
+
+    @property
     def where(self) -> str:
         """The PLC's address, for people."""
         return f"{self.host}:{self.port}"
+
+    @property
+    def places(self) -> frozenset[Place]:
+        """Where the PLC sees orders."""
+        return frozenset({"ring", "shown"})
+
+    @property
+    def reads(self) -> bool:
+        """Whether the PLC's block is read."""
+        return self.read_s > 0.0
+
+    def connection(self, panel: PlcPanel, orders: FreshOrders, *, clock_ns: Callable[[], int]) -> ModbusConnection:
+        """Make a connection that is not open yet."""
+        return ModbusConnection(self, panel, orders, clock_ns=clock_ns)
 
 
 class ModbusConnection:

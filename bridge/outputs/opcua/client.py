@@ -19,13 +19,12 @@ from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.crypto import security_policies, uacrypto
 from asyncua.ua.attribute_ids import AttributeIds
-from cryptography import x509
-from cryptography.x509.oid import ExtensionOID
 
 from bridge.errors import OutputError, RefusedError, first_line
 from bridge.outputs.opcua.fit import control_value
 from bridge.outputs.opcua.nodes import ReadNode, WrittenNode, find_nodes
-from bridge.outputs.plc.client import Found
+from bridge.outputs.opcua.pki import application_uris
+from bridge.outputs.plc.client import Found, PlcClientName
 from bridge.outputs.plc.control_block import ControlValue
 from bridge.outputs.plc.fresh_orders import FreshOrders, Place
 from bridge.outputs.plc.listening import keep_alive, reset_on_close
@@ -68,6 +67,11 @@ class OpcUaClientSettings:
     drives_gate: bool = True
 
     @property
+    def name(self) -> PlcClientName:
+        """The section of the configuration that they come from."""
+        return "opcua_client"
+
+    @property
     def where(self) -> str:
         """The PLC's address, for people."""
         return self.endpoint
@@ -83,6 +87,10 @@ class OpcUaClientSettings:
     def reads(self) -> bool:
         """Whether there is anything to read."""
         return any(tag.startswith("Control.") for tag in self.nodes)
+
+    def connection(self, panel: PlcPanel, orders: FreshOrders, *, clock_ns: Callable[[], int]) -> OpcUaConnection:
+        """Make a connection that is not open yet."""
+        return OpcUaConnection(self, panel, orders, clock_ns=clock_ns)
 
 
 class OpcUaConnection:
@@ -237,7 +245,7 @@ class OpcUaConnection:
         if settings.security != "none" and settings.certificate and settings.private_key:
             policy = getattr(security_policies, f"SecurityPolicy{settings.security}")
             own = await uacrypto.load_certificate(settings.certificate)
-            client.application_uri = _application_uri(own) or client.application_uri
+            client.application_uri = next(iter(application_uris(own)), client.application_uri)
             self._client = client  # it connects once to ask for the server's certificate
             await client.set_security(
                 policy,
@@ -276,20 +284,6 @@ class OpcUaConnection:
 def _plain(value: Any, kind: ua.VariantType) -> ua.DataValue:
     """Wrap a value without status and time: many PLCs answer BadWriteNotSupported to those."""
     return ua.DataValue(ua.Variant(value, kind), StatusCode=None)
-
-
-def _application_uri(certificate: x509.Certificate) -> str | None:
-    """Give the URI that a certificate names its application by: servers compare it with what a client says it is."""
-    try:
-        names = certificate.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
-    except x509.ExtensionNotFound:
-        return None
-    uris = (
-        names.get_values_for_type(x509.UniformResourceIdentifier)
-        if isinstance(names, x509.SubjectAlternativeName)
-        else []
-    )
-    return uris[0] if uris else None
 
 
 def _short(value: Any) -> str:

@@ -10,14 +10,13 @@ from typing import Any
 
 from asyncua import ua
 from asyncua.common.node import Node
-from asyncua.common.utils import ServiceError
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.address_space import AddressSpace, AttributeService
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.status_codes import StatusCodes
 
 from bridge.domain.messages import Command, Reply
-from bridge.outputs.opcua.values import VARIANT_TYPES, argument, node_id, status_code
+from bridge.outputs.opcua.values import VARIANT_TYPES, argument, at_most, node_id, status_code
 from bridge.outputs.plc.control_block import ControlField, ControlValue
 from bridge.outputs.plc.node_map import METHODS, STRING_LIMIT, MethodSpec
 from bridge.outputs.plc.panel import PlcPanel
@@ -39,12 +38,12 @@ class ControlAttributes(AttributeService):
 
     def read(self, params: ua.ReadParameters) -> list[ua.DataValue]:
         """Answer a Read from one state; raises ServiceError for one that would hold up the others."""
-        _bounded(len(params.NodesToRead))
+        at_most(MAX_OPERATIONS, len(params.NodesToRead))
         return super().read(params)
 
     async def write(self, params: ua.WriteParameters, user: User = User(role=UserRole.Admin)) -> list[ua.StatusCode]:  # noqa: B008 - the library's signature
         """Write what is right and answer for each value; a refused value changes nothing."""
-        _bounded(len(params.NodesToWrite))
+        at_most(MAX_OPERATIONS, len(params.NodesToWrite))
         refused = [self._refusal(each) if user.role is not UserRole.Admin else None for each in params.NodesToWrite]
         accepted = [_never_null(each) for each, code in zip(params.NodesToWrite, refused, strict=True) if code is None]
         codes = iter(await super().write(ua.WriteParameters(NodesToWrite=accepted), user))
@@ -81,11 +80,6 @@ class ControlAttributes(AttributeService):
             by_panel.setdefault(id(panel), (panel, {}))[1][control.key] = "" if value is None else value
         for panel, values in by_panel.values():
             panel.control("opcua", values, now_ns=self._clock_ns())
-
-
-def _bounded(operations: int) -> None:
-    if operations > MAX_OPERATIONS:
-        raise ServiceError(int(StatusCodes.BadTooManyOperations))
 
 
 def _never_null(each: ua.WriteValue) -> ua.WriteValue:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import cast
 
 from asyncua import ua
+from asyncua.common.utils import ServiceError
 from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes
 
@@ -36,6 +37,12 @@ def standard_id(number: int) -> ua.NodeId:
 def status_code(number: int) -> ua.StatusCode:
     """Wrap a number of the library's StatusCodes."""
     return ua.StatusCode(ua.UInt32(number))
+
+
+def at_most(limit: int, operations: int) -> None:
+    """Raise ServiceError BadTooManyOperations for a request that asks for more than `limit` at once."""
+    if operations > limit:
+        raise ServiceError(int(StatusCodes.BadTooManyOperations))
 
 
 DATA_TYPES: dict[str, ua.NodeId] = {

@@ -11,15 +11,14 @@ from typing import Any
 
 import structlog
 from asyncua import ua
-from asyncua.common.utils import ServiceError
 from asyncua.server.address_space import ViewService
 from asyncua.server.binary_server_asyncio import OPCUAProtocol
 from asyncua.server.internal_session import SessionState
 from asyncua.server.server import Server
 from asyncua.server.subscription_service import SubscriptionService
-from asyncua.ua.status_codes import StatusCodes
 
 from bridge.outputs.opcua.items import StationItems
+from bridge.outputs.opcua.values import at_most
 from bridge.outputs.plc.listening import keep_alive
 
 _log = structlog.get_logger(__name__)
@@ -49,18 +48,13 @@ class BoundedView(ViewService):
 
     def browse(self, params: ua.BrowseParameters) -> list[ua.BrowseResult]:
         """Browse; raises ServiceError."""
-        _bounded(len(params.NodesToBrowse))
+        at_most(MAX_BROWSED, len(params.NodesToBrowse))
         return super().browse(params)
 
     def translate_browsepaths_to_nodeids(self, browsepaths: list[ua.BrowsePath]) -> list[ua.BrowsePathResult]:
         """Translate; raises ServiceError."""
-        _bounded(len(browsepaths))
+        at_most(MAX_BROWSED, len(browsepaths))
         return super().translate_browsepaths_to_nodeids(browsepaths)
-
-
-def _bounded(operations: int) -> None:
-    if operations > MAX_BROWSED:
-        raise ServiceError(int(StatusCodes.BadTooManyOperations))
 
 
 class ConnectionWatch:

@@ -155,7 +155,7 @@ class ControlInterpreter:
         if action is TriggerAction.TAKE:
             self.taken_sequence = self._number("trigger_sequence")
         trigger = self._latched_trigger(now_ns, problem=None if action is TriggerAction.TAKE else NOT_READY)
-        return (Arrival(trigger=trigger, acknowledge=_nobody_waits),)
+        return (Arrival(trigger=trigger, acknowledge=nobody_waits),)
 
     def _latched_trigger(self, now_ns: int, *, problem: str | None) -> Trigger:
         """Build the trigger from the block. A latched count serves one trigger only; zeros never written over are none."""
@@ -173,8 +173,8 @@ class ControlInterpreter:
         )
 
 
-def _nobody_waits() -> None:
-    """Acknowledge nothing: a PLC takes TriggerAck for its trigger, and the record follows the verdict."""
+def nobody_waits() -> None:
+    """Acknowledge nothing: a PLC has its TriggerAck or JobId already, and the record follows the verdict."""
 
 
 def _initial(kind: str, initial: int) -> ControlValue:

@@ -18,6 +18,7 @@ from bridge.domain.vision_states import VisionState
 from bridge.errors import ConfigError
 from bridge.outputs.opcua.control import ask
 from bridge.outputs.opcua.values import status_code
+from bridge.outputs.plc.control import nobody_waits
 from bridge.outputs.plc.panel import PlcPanel
 from bridge.outputs.vision.arguments import parameters_of, refusal
 from bridge.outputs.vision.nodes import AUTOMATIC, TOP
@@ -159,7 +160,7 @@ class VisionMethods:
             age_ms=None if parameters.age_ms is None else float(parameters.age_ms),
             source="opcua",
         )
-        self._panel.post(Arrival(trigger=trigger, acknowledge=_nobody_waits))
+        self._panel.post(Arrival(trigger=trigger, acknowledge=nobody_waits))
         job = Job(job_id=self._new_id(), meas_id=text_of(meas), product_id=text_of(product))
         await self._stage.apply(self._station.call("StartSingleJob", job, sequence=sequence))
         return _job_answer(job.job_id, MethodError.OK)
@@ -286,10 +287,6 @@ class VisionMethods:
             self._panel, lambda respond: Command(name=name, origin="opcua", respond=respond), timeout_s=PATIENCE_S
         )
         return reply is not None and reply.ok
-
-
-def _nobody_waits() -> None:
-    """Acknowledge nothing: the client has its JobId, and the result follows as an event."""
 
 
 def _is_id(text: str) -> bool:
