@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS   ?=
 .DEFAULT_GOAL := help
 
-.PHONY: help setup setup-dev demo test soak lint bench docs clean
+.PHONY: help setup setup-dev demo test test-flows soak lint bench docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -34,11 +34,14 @@ demo: setup ## the whole simulated line: make demo ARGS="--parts 50"
 	@$(BIN)/linegate demo $(ARGS)
 
 test: setup-dev ## the tests, at most 8 minutes
-	@$(BIN)/python -m pytest -m "realtime and not soak" $(ARGS) || [ $$? -eq 5 ]
-	@$(BIN)/python -m pytest -m "not realtime and not soak" --numprocesses 3 --dist loadfile $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -m "realtime and not soak and not flows" $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -m "not realtime and not soak and not flows" --numprocesses 3 --dist loadfile $(ARGS) || [ $$? -eq 5 ]
+
+test-flows: setup-dev ## the Node-RED flows in a real Node-RED, at most 10 minutes; needs Node 20
+	@$(BIN)/python -m pytest -m flows tests/flows $(ARGS)
 
 soak: setup-dev ## long runs of the line, at most 20 minutes
-	@$(BIN)/python -m pytest -m soak $(ARGS)
+	@$(BIN)/python -m pytest -m "soak and not flows" $(ARGS)
 
 lint: setup-dev ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

@@ -21,14 +21,21 @@ INSTALL_S = 240
 
 def need_node() -> str:
     """Give the path of node, the packages of `package.json` installed beside it; skips the test where there is no Node."""
+    return installed(HERE)
+
+
+def installed(folder: Path) -> str:
+    """Give the path of node, once the packages of `folder/package.json` are there; skips the test where there is no Node."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         pytest.skip("Node.js is not installed")
-    stamp, lock = HERE / "node_modules" / ".package-lock.json", HERE / "package-lock.json"
-    with (HERE / ".install.lock").open("w") as guard:
+    if (folder / "node_modules").is_symlink():  # somebody else's packages: not ours to renew
+        return node
+    stamp, lock = folder / "node_modules" / ".package-lock.json", folder / "package-lock.json"
+    with (folder / ".install.lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if not stamp.exists() or stamp.stat().st_mtime < lock.stat().st_mtime:
-            subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=HERE, check=True, timeout=INSTALL_S)
+            subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=INSTALL_S)
             stamp.touch()
     return node
 
