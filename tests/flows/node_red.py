@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,20 @@ def read_flow(name: str | Path) -> list[Node]:
     return nodes
 
 
-def merged(flows: Sequence[list[Node]]) -> list[Node]:
-    """Put several flows into one; a node that stands in more than one of them, the same in each, is taken once."""
+def merged(flows: Sequence[list[Node]], environment: Collection[str] = ()) -> list[Node]:
+    """Put several flows into one; a node that stands in more than one of them, the same in each, is taken once.
+
+    Global variables that are named in `environment` are left out: the process's then hold.
+    """
     found: dict[str, Node] = {}
     for node in (node for flow in flows for node in flow):
         earlier = found.setdefault(node["id"], node)
         assert earlier == node, f"two different nodes have the id {node['id']}: {earlier} and {node}"
-    return list(found.values())
+    return [_without(node, environment) if node["type"] == "global-config" else node for node in found.values()]
+
+
+def _without(settings: Node, names: Collection[str]) -> Node:
+    return {**settings, "env": [each for each in settings["env"] if each["name"] not in names]}
 
 
 @dataclass(kw_only=True)
@@ -108,7 +115,7 @@ class NodeRed:
         self, *flows: str | Path | list[Node], credentials: Mapping[str, Mapping[str, str]] | None = None
     ) -> None:
         """Deploy these flows, and nothing else; waits until they started. `credentials` are of a node: {"user": ...}."""
-        nodes = merged([flow if isinstance(flow, list) else read_flow(flow) for flow in flows])
+        nodes = merged([flow if isinstance(flow, list) else read_flow(flow) for flow in flows], self.environment)
         secrets = {self._id(name, nodes): dict(values) for name, values in (credentials or {}).items()}
         full = [{**node, "credentials": secrets[node["id"]]} if node["id"] in secrets else node for node in nodes]
         starts = self.log.count("Started ")
