@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS   ?=
+# Long runs that need the machine for themselves.
+ALONE  := tests/line tests/soak tests/cli
 .DEFAULT_GOAL := help
 
 .PHONY: help setup setup-dev demo test test-flows soak lint bench docs clean
@@ -40,8 +42,9 @@ test: setup-dev ## the tests, at most 8 minutes
 test-flows: setup-dev ## the Node-RED flows in a real Node-RED, at most 10 minutes; needs Node 20
 	@$(BIN)/python -m pytest -m flows tests/flows $(ARGS)
 
-soak: setup-dev ## long runs of the line, at most 20 minutes
-	@$(BIN)/python -m pytest -m "soak and not flows" $(ARGS)
+soak: setup-dev ## long runs: the whole line, kills, fuzzing; at most 20 minutes
+	@$(BIN)/python -m pytest -m "soak and not flows" $(ALONE) $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -m "soak and not flows" $(ALONE:%=--ignore=%) --numprocesses 3 --dist loadfile $(ARGS) || [ $$? -eq 5 ]
 
 lint: setup-dev ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

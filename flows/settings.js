@@ -72,7 +72,8 @@ const settings = {
     functionExternalModules: false,
     functionTimeout: 5, // seconds: a loop without end in a function ends here
     exportGlobalContextKeys: false,
-    contextStorage: { default: { module: "memory" } },
+    // What flows keep (a counter, what waits to be forwarded) outlives a restart; a crash costs the last second of it.
+    contextStorage: { default: { module: "localfilesystem", config: { flushInterval: 1 } } },
     mqttReconnectTime: 3000, // ms
     debugMaxLength: 1000,
     logging: { console: { level: level(), metrics: false, audit: false } },
