@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import structlog
+
 from bridge.domain.condition import Condition
 from bridge.domain.messages import Command, Reply
 from bridge.errors import BridgeError
 from bridge.ports import Loaded, RecipeBook
+
+_log = structlog.get_logger(__name__)
 
 
 class Commands:
@@ -58,6 +62,7 @@ class Commands:
             loaded = await self._recipes.load(name=command.recipe, number=command.recipe_number)
         except BridgeError as exc:
             self._condition.recipe_ok = False
+            _log.warning("recipe_refused", origin=command.origin, reason=str(exc))
             _answer(command, Reply(ok=False, text=str(exc)))
         else:
             self._activate(loaded)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from bridge.config import CameraSettings, Config, StationSettings
 from bridge.domain.gate_settings import GateSettings, parts_between, smallest_pitch_mm, window_for
 from bridge.domain.recipe import Recipe
+from bridge.open_doors import open_doors
 from bridge.outputs.opcua.users import load_users
 from bridge.plc_report import modbus_warnings, modbus_ways, plc_client_warnings, plc_clients_told
 from bridge.ports import Loaded
@@ -231,4 +232,4 @@ def _warnings(config: Config, loaded: Mapping[str, Loaded]) -> list[str]:
             f"opcua.anonymous = false and no user in {config.opcua.users_file}: the OPC UA port stays closed and Degraded "
             "is set until `linegate users add NAME --role plc`"
         )
-    return warnings + modbus_warnings(config.modbus)
+    return warnings + modbus_warnings(config.modbus) + open_doors(config)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 from bridge.config import StationSettings
 from bridge.config_plc import Modbus
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def plc_clients_told(station: StationSettings) -> list[str]:
@@ -62,11 +66,13 @@ def modbus_ways(modbus: Modbus) -> list[str]:
 
 def modbus_warnings(modbus: Modbus) -> list[str]:
     """Say who may write to the Modbus server without a certificate."""
-    if not modbus.enabled or modbus.host in ("127.0.0.1", "::1", "localhost"):
+    if not modbus.enabled or modbus.host in LOOPBACK:
         return []
+    everybody = [each for each in modbus.allow if ip_network(each, strict=False).prefixlen == 0]
+    guard = f"modbus.allow = {everybody} lets everybody in" if everybody else "modbus.allow is what guards it"
     warnings = []
     if modbus.plain:
-        warnings.append(f"modbus.host = {modbus.host!r}: Modbus has no log-in; modbus.allow is what guards it")
+        warnings.append(f"modbus.host = {modbus.host!r}: Modbus has no log-in; {guard}")
     if modbus.tls.enabled and modbus.tls.client_ca is None:
-        warnings.append('modbus.tls.client_ca = "": no client certificate is asked for; modbus.allow is what guards it')
+        warnings.append(f'modbus.tls.client_ca = "": no client certificate is asked for; {guard}')
     return warnings

@@ -58,6 +58,7 @@ def test_what_is_relative_counts_from_the_file(tmp_path: Path) -> None:
 
 def test_check_config_says_what_the_camera_is(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("s3cret\n")
+    (tmp_path / "secret").chmod(0o600)
     login = 'username = "viewer", password_file = "secret", auth = "basic"'
     (tmp_path / "linegate.toml").write_text(
         f"""

@@ -76,6 +76,8 @@ def test_nothing_is_served_when_it_is_off() -> None:
     [
         ({"host": "127.0.0.1"}, []),
         ({"host": "0.0.0.0"}, ["modbus.allow is what guards it"]),
+        ({"host": "0.0.0.0", "allow": ["10.0.0.4", "0.0.0.0/0"]}, ["modbus.allow = ['0.0.0.0/0'] lets everybody in"]),
+        ({"host": "::", "allow": ["::/0"]}, ["modbus.allow = ['::/0'] lets everybody in"]),
         ({"host": "0.0.0.0", "plain": False, "tls": {"enabled": True, "cert": "a", "key": "b"}}, ["client_ca"]),
         ({"host": "0.0.0.0", "plain": False, "tls": {"enabled": True, "cert": "a", "key": "b", "client_ca": "c"}}, []),
     ],

@@ -86,6 +86,16 @@ async def test_an_address_that_guesses_is_locked_and_another_is_not() -> None:
     log_ins.close()
 
 
+async def test_each_wrong_password_is_logged_until_the_address_is_locked(capsys: pytest.CaptureFixture[str]) -> None:
+    log_ins = LogIns(lambda: 0.0)
+    for number in range(FREE_TRIES + 3):
+        await log_ins.check({}, name=f"guess{number}", password="a wrong one", address="10.0.0.9")
+    logged = capsys.readouterr().out
+    assert [f"user=guess{number}" in logged for number in range(FREE_TRIES + 3)] == [True] * FREE_TRIES + [False] * 3
+    assert logged.count("opcua_client_locked") == 1
+    log_ins.close()
+
+
 async def test_nobody_is_let_in_by_the_stand_in_for_unknown_users() -> None:
     log_ins = LogIns()
     for name, password in (("nobody", "whatever it is"), ("", "whatever it is"), ("plc1", "whatever it is")):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from bridge.domain.messages import Arrival, Command, Inbound, PlcEnable
 from bridge.domain.status import StationState, StatusBit
 from bridge.domain.verdict import VerdictCode
@@ -159,3 +161,26 @@ def test_watchers_hear_of_changes_only() -> None:
     assert heard == []
     panel.publish(outcome(1))
     assert len(heard) == 1
+
+
+def test_a_trigger_that_stands_after_a_lost_connection_is_told_of_once_until_one_is_taken(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    posted: list[Inbound] = []
+    panel = make(posted)
+    panel.control("modbus", {"heartbeat": 1, "trigger": False}, now_ns=0)
+    for sequence in (7, 8):
+        panel.link_lost("modbus")
+        panel.control("modbus", {"trigger_sequence": sequence, "trigger": True}, now_ns=sequence * MS)
+        panel.control("modbus", {"trigger": False}, now_ns=sequence * MS)
+    told = [line for line in capsys.readouterr().out.splitlines() if "plc_trigger_no_edge" in line]
+    assert len(told) == 1
+    assert "sequence=7" in told[0]
+    assert "over one connection" in told[0]
+    assert [each for each in posted if isinstance(each, Arrival)] == []
+    panel.control("modbus", {"trigger_sequence": 9, "trigger": True}, now_ns=9 * MS)
+    panel.control("modbus", {"trigger": False}, now_ns=9 * MS)
+    panel.link_lost("modbus")
+    panel.control("modbus", {"trigger_sequence": 10, "trigger": True}, now_ns=10 * MS)
+    assert [each.trigger.sequence for each in posted if isinstance(each, Arrival)] == [9]
+    assert "sequence=10" in capsys.readouterr().out

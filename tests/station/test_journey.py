@@ -279,12 +279,22 @@ async def test_the_recipe_changes_between_two_parts_and_the_old_model_goes_after
         await bench.until(lambda: bench.model.closed)
 
 
-async def test_an_unknown_recipe_is_answered_and_the_active_one_stays() -> None:
+async def test_an_unknown_recipe_is_answered_and_logged_and_the_active_one_stays(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     async with Bench(good, gate=SLOW_BELT) as bench:
         replies: list[Reply] = []
         bench.loop.post(Command(name="select-recipe", origin="mqtt", recipe="nope", respond=replies.append))
         await bench.until(lambda: len(replies) == 1)
         assert replies[0] == Reply(ok=False, text="recipe = 'nope': unknown")
+        bench.loop.post(Command(name="select-recipe", origin="modbus", recipe="never"))
+        await bench.until(lambda: bench.output.statuses[-1].recipe_ok is False)
+        bench.loop.post(Command(name="select-recipe", origin="mqtt", recipe="nope", respond=replies.append))
+        await bench.until(lambda: len(replies) == 2)
+        logged = capsys.readouterr().out
+        assert "recipe_refused" in logged
+        assert "origin=modbus" in logged
+        assert "recipe = 'never': unknown" in logged
         bench.send(1)
         assert await bench.verdicts(1) == [(1, "PASS")]
         assert not bench.output.statuses[-1].recipe_ok

@@ -69,7 +69,7 @@ class LogIns:
         while len(self._tries) >= MAX_ADDRESSES:
             del self._tries[next(iter(self._tries))]
         self._tries[address] = tries
-        if tries.failed == 1:
+        if tries.failed <= FREE_TRIES:
             _log.warning("opcua_log_in_refused", user=name[:64], client=address)
         if tries.failed == FREE_TRIES:
             _log.warning("opcua_client_locked", client=address, failures=FREE_TRIES, for_s=LOCKED_S)

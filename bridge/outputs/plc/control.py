@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from bridge.domain.handshake import TriggerAction, TriggerEvent, TriggerHandshake
+import structlog
+
+from bridge.domain.handshake import TriggerAction, TriggerEvent, TriggerHandshake, TriggerState
 from bridge.domain.messages import (
     Arrival,
     Command,
@@ -32,6 +34,12 @@ PlcWay = Literal["modbus", "opcua", "modbus_client", "opcua_client"]
 ACT_ON_CHANGE = ("result_ack", "clear_error", "recipe_change", "reset_counters", "heartbeat", "recipe_number",
                  "recipe_request")  # fmt: skip
 NOT_READY = "trigger while not ready"
+NO_EDGE = (
+    "Trigger was 1 already in the first write after a connection was lost: no edge, no part, no TriggerAck; "
+    "write it as 0, then as 1, over one connection that stays open"
+)
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +64,7 @@ class ControlInterpreter:
         self._latch_in_use = False
         self._heartbeat_seen = False
         self._counts_seen: set[str] = set()
+        self._told_of_no_edge = False
         self.trigger = TriggerHandshake()
         self.taken_sequence = 0
 
@@ -150,8 +159,12 @@ class ControlInterpreter:
             return ()
         high = TriggerEvent.HIGH_READY if ready else TriggerEvent.HIGH_NOT_READY
         self.trigger, action = self.trigger.advance(high if written["trigger"] else TriggerEvent.FALL)
+        if self.trigger.state is TriggerState.STANDING and not self._told_of_no_edge:
+            self._told_of_no_edge = True
+            _log.warning("plc_trigger_no_edge", way=self._way, sequence=self._number("trigger_sequence"), text=NO_EDGE)
         if action is TriggerAction.NOTHING:
             return ()
+        self._told_of_no_edge = False
         if action is TriggerAction.TAKE:
             self.taken_sequence = self._number("trigger_sequence")
         trigger = self._latched_trigger(now_ns, problem=None if action is TriggerAction.TAKE else NOT_READY)
