@@ -36,7 +36,7 @@ RECOVERY_S = 10.0
 def test_its_own_tests_in_javascript(name: str) -> None:
     done = subprocess.run(
         [need_node_red(), "--test", OUR_NODES / "test" / name],
-        capture_output=True, text=True, timeout=150, check=False,
+        cwd=OUR_NODES, capture_output=True, text=True, timeout=150, check=False,
     )  # fmt: skip
     counted = dict(re.findall(r"^# (tests|pass|skipped|todo) (\d+)$", done.stdout, re.MULTILINE))
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
