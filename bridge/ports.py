@@ -124,6 +124,9 @@ class Clock(Protocol):
 class VerdictOutput(Protocol):
     """Shows verdicts and status to one kind of client. No call blocks or raises: a dead client is the output's affair."""
 
+    def captured(self, sequence: int, at_utc_ns: int) -> None:
+        """Tell that the picture of a part was taken, with its exposure's moment; the verdict comes later."""
+
     def publish(self, outcome: Outcome) -> None:
         """Show one outcome; a replayed one goes to history and records alone."""
 

@@ -112,6 +112,8 @@ class Journey:
             async with asyncio.timeout_at(self._loop_time(self.limit_ns(job.part))) as limit:
                 self._under_way = (job.part, limit)
                 frame = await self._camera.capture(job.part, await self._at_camera(job.part))
+                for output in self._outputs:
+                    output.captured(job.part.sequence, frame.captured_utc_ns)
                 inference = await job.loaded.model.infer(frame, job.part)
                 timing = inference.timing_ms
                 self._usual_ns += (self._clock.now_ns() - begun_ns - self._usual_ns) // 8

@@ -185,6 +185,8 @@ def _top(seen: Seen) -> VisionState:
 
 def _path(before: VisionState, after: VisionState, cause: str) -> tuple[Transition, ...]:
     """Give the shortest way from state to state by automatic transitions and those of `cause`."""
+    if before is after:
+        return ()
     usable = sorted((each for each in TRANSITIONS if each.cause in ("", cause)), key=lambda each: each.cause == "")
     ways: deque[tuple[Transition, ...]] = deque([()])
     reached = {before}

@@ -23,6 +23,9 @@ class Observations:
         self.latencies = {step: Histogram.within(*LATENCY_S) for step in STEPS}
         self.slack = Histogram.within(*SLACK_S)
 
+    def captured(self, sequence: int, at_utc_ns: int) -> None:
+        """Measure nothing: the timings come with the verdict."""
+
     def publish(self, outcome: Outcome) -> None:
         """Measure one verdict; a replayed one is no live part's."""
         result = outcome.result

@@ -42,6 +42,9 @@ class MqttVerdictOutput:
         self._shown_ns = 0
         self._model: Document | None = None
 
+    def captured(self, sequence: int, at_utc_ns: int) -> None:
+        """Publish nothing: the verdict's document has the moment."""
+
     def publish(self, outcome: Outcome) -> None:
         """Publish the verdict, a replayed one too, and also to the sender who asked for it."""
         self._publisher.publish("verdict", outcome.document)

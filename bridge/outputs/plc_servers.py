@@ -68,7 +68,13 @@ class StationOutput:
     def __init__(self, panel: PlcPanel, hand_over: Callable[..., None]) -> None:
         self._panel = panel
         self._hand_over = hand_over
+        self._status: StationStatus | None = None
         self.last_publish_ms: float | None = None
+
+    def captured(self, sequence: int, at_utc_ns: int) -> None:
+        """Tell those who listen for events that a part may leave the camera; where nobody can, nobody is woken."""
+        if self._panel.tells_captures:
+            self._hand_over(self._panel.captured, sequence, at_utc_ns)
 
     def publish(self, outcome: Outcome) -> None:
         """Show one outcome; a replayed one enters the history of GetResult alone."""
@@ -83,8 +89,10 @@ class StationOutput:
         self._hand_over(self._panel.revise, sequence, order)
 
     def show(self, status: StationStatus) -> None:
-        """Show the station's status."""
-        self._hand_over(self._show, status)
+        """Show the station's status; one that is the last one again wakes nobody."""
+        if status != self._status:
+            self._status = status
+            self._hand_over(self._show, status)
 
     def alarm(self, alarm: Alarm) -> None:
         """Tell those who listen for events; in the status PLCs see the foremost alarm, by code and text."""

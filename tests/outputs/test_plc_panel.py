@@ -12,6 +12,7 @@ from bridge.domain.verdict import VerdictCode
 from bridge.outputs.plc.panel import HISTORY, PlcPanel
 from bridge.outputs.plc.register_map import RING_BASE, slot_address
 from bridge.outputs.plc.view import PlcView
+from bridge.outputs.plc_servers import StationOutput
 from tests.outputs.samples import MS, ORDERED, READY, outcome, status
 
 
@@ -150,6 +151,24 @@ def test_the_accepted_sequence_is_the_triggers_while_it_is_acknowledged() -> Non
     assert (panel.view.accepted_sequence, panel.view.trigger_ack) == (8, True)
     panel.control("modbus", {"trigger": False}, now_ns=0)
     assert (panel.view.accepted_sequence, panel.view.trigger_ack) == (READY.last_sequence, False)
+
+
+def test_a_status_that_says_nothing_new_wakes_nobody() -> None:
+    handed: list[tuple[object, ...]] = []
+    output = StationOutput(make(), lambda call, *arguments: handed.append(arguments))
+    for heartbeat in (1, 1, 2, 2, 1):
+        output.show(status(heartbeat=heartbeat))
+    assert handed == [(status(heartbeat=heartbeat),) for heartbeat in (1, 2, 1)]
+
+
+def test_a_picture_wakes_nobody_where_nobody_watches() -> None:
+    handed: list[tuple[object, ...]] = []
+    panel = make()
+    output = StationOutput(panel, lambda call, *arguments: handed.append(arguments))
+    output.captured(1, 5 * MS)
+    panel.watch_captures(lambda sequence, at_utc_ns: None)
+    output.captured(2, 6 * MS)
+    assert handed == [(2, 6 * MS)]
 
 
 def test_watchers_hear_of_changes_only() -> None:

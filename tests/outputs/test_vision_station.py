@@ -12,7 +12,7 @@ from bridge.domain.status import Counters, StationState
 from bridge.domain.vision_states import VisionState
 from bridge.outputs.plc.panel import PlcPanel
 from bridge.outputs.vision.results import HISTORY, Job, ResultFilter
-from bridge.outputs.vision.station import Happening, JobStarted, ResultReady, VisionStation
+from bridge.outputs.vision.station import Acquired, Happening, JobStarted, Moved, ResultReady, VisionStation
 from tests.outputs.samples import outcome, status
 
 START = status(counters=Counters(), last_sequence=0)
@@ -27,6 +27,7 @@ class Line:
         self.panel = PlcPanel(station="station1", post=lambda message: None)
         self.happened: list[Happening] = []
         self.panel.watch(lambda view: self.happened.extend(self.station.see(view)))
+        self.panel.watch_captures(lambda *captured: self.happened.extend(self.station.captured(*captured)))
         self.status = START
         self.show()
 
@@ -41,6 +42,14 @@ class Line:
     def accept(self, sequence: int) -> None:
         self.show(last_sequence=sequence)
         self.count(triggers=1)
+
+    def capture(self, sequence: int) -> str:
+        """Take a part's picture; gives the job that it is told of."""
+        self.panel.captured(sequence, 1_000_000 * sequence)
+        told = self.happened[-1]
+        assert isinstance(told, Acquired)
+        assert told.at_utc_ns == 1_000_000 * sequence
+        return told.job.job_id
 
     def judge(self, sequence: int, *, replayed: bool = False) -> None:
         self.panel.publish(outcome(sequence, replayed=replayed))
@@ -96,6 +105,55 @@ def test_a_part_judged_before_its_acceptance_was_shown_is_a_job_of_its_own(line:
     assert line.state is VisionState.READY
     assert line.jobs == {"A-000001": line.begun[-1]}
     assert len(line.begun) == 2
+
+
+def test_a_capture_is_told_at_once_and_a_result_tells_none(line: Line) -> None:
+    line.accept(1)
+    line.happened.clear()
+    job = line.capture(1)
+    assert [type(each) for each in line.happened] == [Acquired]
+    line.judge(1)
+    line.judge(2)
+    assert [type(each) for each in line.happened] == [Acquired, ResultReady, ResultReady], "part 2 had no picture"
+    assert line.jobs["A-000001"] == job
+
+
+def test_a_capture_has_the_job_of_its_result_over_a_stop(line: Line) -> None:
+    captured = {}
+    for sequence in (1, 2):
+        line.accept(sequence)
+    captured["A-000001"] = line.capture(1)
+    line.happened += line.station.call("Stop")
+    line.judge(1)
+    line.accept(3)
+    captured["A-000002"] = line.capture(2)
+    line.judge(2)
+    captured["A-000003"] = line.capture(3)
+    line.judge(3)
+    assert line.state is VisionState.READY
+    assert captured == line.jobs
+    assert captured["A-000001"] == captured["A-000002"] != captured["A-000003"]
+
+
+def test_a_capture_before_its_acceptance_was_shown_begins_the_parts_job(line: Line) -> None:
+    line.happened += line.station.call("Stop")
+    line.happened.clear()
+    job = line.capture(1)
+    assert [type(each) for each in line.happened] == [Moved, JobStarted, Acquired]
+    assert line.state is VisionState.SINGLE_EXECUTION
+    line.accept(1)
+    line.judge(1)
+    assert line.state is VisionState.READY
+    assert (line.jobs, line.begun) == ({"A-000001": job}, [job])
+
+
+def test_a_capture_of_a_single_job_is_its_own_and_so_is_its_result_after_a_fault(line: Line) -> None:
+    line.station.call("Stop")
+    line.station.call("StartSingleJob", Job(job_id="mine"), sequence=7)
+    assert line.capture(7) == "mine"
+    line.show(state=StationState.FAULT, ready=False)
+    line.judge(7)
+    assert line.jobs == {"A-000007": "mine"}
 
 
 @pytest.mark.parametrize(

@@ -137,11 +137,15 @@ class FakePictures:
 
 class FakeOutput:
     def __init__(self) -> None:
+        self.captures: list[tuple[int, int]] = []
         self.outcomes: list[Outcome] = []
         self.revisions: list[tuple[int, GateOrder]] = []
         self.statuses: list[StationStatus] = []
         self.alarms: list[Alarm] = []
         self.reports: list[tuple[GateEvent, int, str | None]] = []
+
+    def captured(self, sequence: int, at_utc_ns: int) -> None:
+        self.captures.append((sequence, at_utc_ns))
 
     def publish(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)

@@ -84,6 +84,25 @@ async def test_a_missing_picture_is_an_error() -> None:
     async with Bench(good, gate=SLOW_BELT) as bench:
         bench.send(1, image=None)
         assert await bench.verdicts(1) == [(1, "ERROR")]
+        assert bench.output.captures == []
+
+
+async def test_outputs_are_told_of_a_picture_while_the_model_still_thinks() -> None:
+    thinks = asyncio.Event()
+
+    async def slow(_part: Part) -> float:
+        await thinks.wait()
+        return 0.1
+
+    async with Bench(slow, gate=SLOW_BELT) as bench:
+        bench.send(1)
+        await bench.until(lambda: bench.model.seen == [1])
+        ((sequence, captured_utc_ns),) = bench.output.captures
+        assert (sequence, bench.output.outcomes) == (1, [])
+        thinks.set()
+        assert await bench.verdicts(1) == [(1, "PASS")]
+        assert bench.output.outcomes[0].result.captured_utc_ns == captured_utc_ns
+        assert len(bench.output.captures) == 1
 
 
 async def test_a_slow_model_makes_late_parts_in_order_and_their_orders_are_still_met() -> None:
@@ -178,6 +197,7 @@ async def test_a_backlog_is_late_replayed_unjudged_and_orders_nothing() -> None:
         assert result.replayed
         assert result.order.state == "none"
         assert bench.model.seen == []
+        assert bench.output.captures == []
         assert bench.output.reports == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from bridge.domain.verdict import VerdictCode
 from bridge.outputs.opcua.server import OpcUaServer
 from bridge.outputs.opcua.session import READING_METHODS
 from bridge.outputs.vision.machine_vision import MachineVision
-from tests.outputs.samples import MS, outcome
+from tests.outputs.samples import DECIDED_UTC_NS, MS, outcome
 from tests.wire.vision_bench import MODEL, RECIPES, RUNNING, Eye, Heard, Line, int32, structure, uint32, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -181,6 +182,8 @@ async def test_a_result_is_told_with_what_it_is_of(eye: Eye, line: Line, listen:
         (24, VerdictCode.LATE),
     ):
         line.accept(sequence)
+        if sequence != 23:
+            line.capture(sequence)
         line.decide(sequence, code=code)
     await until(lambda: len(heard.of("ResultReady")) == len(at_server.of("ResultReady")) == 4)
     results = heard.of("ResultReady")
@@ -197,8 +200,22 @@ async def test_a_result_is_told_with_what_it_is_of(eye: Eye, line: Line, listen:
     assert (one.ExternalRecipeId.Hash.hex(), one.ExternalRecipeId.HashAlgorithm) == ("ab" * 32, "SHA-256")
     assert one.InternalRecipeId.Id == "bracket-a@3"
     assert len({each.JobId.Id for each in results}) == 1, "one job as long as the line triggers"
-    assert heard.names() == ["AcquisitionDone", "ResultReady"] * 4
+    both = ["AcquisitionDone", "ResultReady"]
+    assert heard.names() == [*both, *both, "ResultReady", *both], "the third had no picture"
     assert heard.of("AcquisitionDone")[0].JobId == one.JobId
+
+
+async def test_the_acquisition_is_told_long_before_the_verdict(eye: Eye, line: Line, listen: Listen) -> None:
+    heard = await listen()
+    at_server = await listen(eye.ua.nodes.server)
+    line.accept(26)
+    line.capture(26)
+    await until(lambda: heard.names() == at_server.names() == ["AcquisitionDone"])
+    told = heard.of("AcquisitionDone")[0]
+    assert told.Time == datetime.fromtimestamp((DECIDED_UTC_NS - 5 * MS) / 1e9, UTC), "the exposure's moment"
+    line.decide(26)
+    await until(lambda: heard.names() == ["AcquisitionDone", "ResultReady"])
+    assert heard.of("ResultReady")[0].JobId == told.JobId
 
 
 async def test_a_replayed_result_is_no_event(eye: Eye, line: Line, listen: Listen) -> None:
@@ -300,6 +317,7 @@ async def test_a_single_job_triggers_the_station(eye: Eye, line: Line, listen: L
     assert (trigger.source, trigger.problem) == ("opcua", None)
     assert await eye.start("StartSingleJob") == ("", -1), "one at a time"
     line.accept(11)
+    line.capture(11)
     line.decide(11)
     await eye.become("Operational", "Ready")
     await until(lambda: heard.of("Ready") and heard.of("ResultReady"))

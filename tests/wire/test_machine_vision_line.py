@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,8 @@ import pytest
 import pytest_asyncio
 from asyncua import Client, Node, ua
 
-from tests.foreign.node import need_node, run_node
+from tests.foreign.node import need_node, node_program, run_node
+from tests.inference.probe import workers_of
 from tests.wire.bad_messages import BRIGHT, DARK, raw
 from tests.wire.judging_bench import Bench, judging_bridge
 
@@ -139,6 +143,31 @@ async def test_halt_stops_the_judging_and_reset_brings_it_back(bench: Bench, cli
     assert (verdict["verdict"], verdict["reason"]) == ("ERROR", "station disabled by the operator")
     assert await command(client, f"{MACHINE}.Reset") == 0
     await becomes(client, AUTOMATIC, "ContinuousExecution")
+    await asyncio.to_thread(bench.judges_on)
+
+
+async def test_a_client_of_another_maker_knows_that_a_part_may_leave_the_camera_while_the_model_thinks(
+    bench: Bench, client: Client
+) -> None:
+    await asyncio.to_thread(need_node)
+    space = await client.get_namespace_index(MODEL)
+    (worker,) = workers_of(bench.bridge.process.pid)
+    sequence = next(bench.sequences)
+    async with node_program("watch_events.js", url(bench), SYSTEM, "-", "100", "EventType", "ReceiveTime") as watching:
+        assert (await watching.next())["listening"]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            bench.send(raw(DARK)(sequence))
+            acquired = await watching.next()
+            await asyncio.sleep(0.2)
+            assert sequence not in {each["sequence"] for each in bench.publisher.heard("verdict")}
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        judged = await watching.next()
+    assert [each["EventType"] for each in (acquired, judged)] == [f"ns={space};i={kind}" for kind in (1025, 1024)]
+    told = [datetime.fromisoformat(each["ReceiveTime"]) for each in (acquired, judged)]
+    assert told[1] - told[0] > timedelta(seconds=0.15)
+    bench.good.add(sequence)
     await asyncio.to_thread(bench.judges_on)
 
 

@@ -114,6 +114,31 @@ async def test_many_requests_of_one_record_are_answered_in_order(bench: Bench, s
     assert await client.is_closed()
 
 
+async def test_requests_behind_the_last_bytes_of_the_handshake_are_answered_within_tls(
+    bench: Bench, site: Authority
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.tls_port)
+    arrived, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
+    secret = client_context(site, site).wrap_bio(arrived, leaving, server_hostname="127.0.0.1")
+    while True:
+        try:
+            secret.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            writer.write(leaving.read())
+            arrived.write(await asyncio.wait_for(reader.read(65_536), 5))
+    secret.write(b"".join(frame(read(4, at, 1), transaction=at) for at in range(100)))
+    writer.write(leaving.read())
+    answers = b""
+    while len(answers) < 100 * 11:
+        try:
+            answers += secret.read(65_536)
+        except ssl.SSLWantReadError:
+            arrived.write(await asyncio.wait_for(reader.read(65_536), 5))
+    assert [answers[at * 11 : at * 11 + 2] for at in range(100)] == [bytes((0, at)) for at in range(100)]
+    writer.transport.abort()
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_a_client_of_another_authority_or_without_a_certificate_is_refused(
     bench: Bench, site: Authority, stranger: Authority, version: ssl.TLSVersion, capsys: pytest.CaptureFixture[str]

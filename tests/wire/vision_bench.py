@@ -15,7 +15,7 @@ from bridge.domain.status import Counters, StationState, StationStatus
 from bridge.domain.verdict import VerdictCode
 from bridge.outputs.plc.panel import PlcPanel
 from bridge.ports import Outcome
-from tests.outputs.samples import result, status
+from tests.outputs.samples import DECIDED_UTC_NS, MS, result, status
 
 MODEL = "http://opcfoundation.org/UA/MachineVision"
 RUNNING = status(counters=Counters(triggers=10, passed=10), last_sequence=10, recipe_ok=True)
@@ -64,6 +64,9 @@ class Line:
     def accept(self, sequence: int) -> None:
         counters = replace(self.status.counters, triggers=self.status.counters.triggers + 1)
         self.show(last_sequence=sequence, counters=counters)
+
+    def capture(self, sequence: int) -> None:
+        self.panel.captured(sequence, DECIDED_UTC_NS - 5 * MS)
 
     def decide(self, sequence: int, *, code: VerdictCode = VerdictCode.FAIL, document: str | None = None) -> None:
         judged = result(sequence, code=code)

@@ -5,6 +5,7 @@ It answers pymodbus' requests in place of a data store: `async_getValues` and `a
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 from pymodbus.constants import ExcCodes
@@ -12,14 +13,16 @@ from pymodbus.constants import ExcCodes
 from bridge.outputs.plc.control_block import BLOCK_SIZE, COIL_BASE, initial_block, read_block
 from bridge.outputs.plc.panel import PlcPanel
 from bridge.outputs.plc.register_map import (
+    CLOCK,
     DISCRETE_SIZE,
     GATE_COIL,
     INPUT_SIZE,
     MIRROR_OFFSET,
     RING_BASE,
+    UNTIL_OPEN,
     encode_discrete,
-    encode_moment,
     encode_status,
+    moment_of,
 )
 from bridge.outputs.plc.view import PlcView
 
@@ -29,6 +32,9 @@ _COIL_CODES = frozenset({READ_COILS, WRITE_COIL, WRITE_COILS})
 
 _BLOCK = range(BLOCK_SIZE)
 _COILS = range(COIL_BASE, COIL_BASE + 16)
+_INPUTS = range(INPUT_SIZE)
+_ALL_INPUTS = struct.Struct(f">{INPUT_SIZE}H")
+_WORD, _TWO_WORDS = struct.Struct(">H"), struct.Struct(">HH")
 
 
 def _inside(address: int, count: int, place: range) -> bool:
@@ -43,13 +49,21 @@ class StationRegisters:
         self._clock_ns = clock_ns
         self._mirror = range(MIRROR_OFFSET, MIRROR_OFFSET + INPUT_SIZE) if mirror else range(0)
         self._block = initial_block()
-        self._status = encode_status(panel.view, panel.word_order)
-        self._discrete = encode_discrete(panel.view)
-        panel.watch(self._encode)
+        self._encoded: PlcView | None = None
+        self._image = bytearray(_ALL_INPUTS.size)
 
-    def _encode(self, view: PlcView) -> None:
-        self._status = encode_status(view, self._panel.word_order)
-        self._discrete = encode_discrete(view)
+    def read(self, code: int, address: int, count: int) -> bytes | None:
+        """Give `count` registers for function 3 or 4 as they go out; None outside the map.
+
+        A view is encoded at its first read; every other one is a slice, with the moment's registers put in.
+        """
+        if code == READ_INPUT:
+            return self._input(address, count) if _inside(address, count, _INPUTS) else None
+        if _inside(address, count, _BLOCK):
+            return struct.pack(f">{count}H", *self._block[address : address + count])
+        if _inside(address, count, self._mirror):
+            return self._input(address - MIRROR_OFFSET, count)
+        return None
 
     async def async_getValues(  # noqa: N802 - pymodbus calls it by this name
         self, _unit: int, code: int, address: int, count: int = 1
@@ -60,16 +74,9 @@ class StationRegisters:
         if code == READ_DISCRETE:
             if not _inside(address, count, range(DISCRETE_SIZE)):
                 return ExcCodes.ILLEGAL_ADDRESS
-            return self._discrete[address : address + count]
-        if code == READ_INPUT:
-            return (
-                self._input(address, count) if _inside(address, count, range(INPUT_SIZE)) else ExcCodes.ILLEGAL_ADDRESS
-            )
-        if _inside(address, count, _BLOCK):
-            return self._block[address : address + count]
-        if _inside(address, count, self._mirror):
-            return self._input(address - MIRROR_OFFSET, count)
-        return ExcCodes.ILLEGAL_ADDRESS
+            return encode_discrete(self._panel.view)[address : address + count]
+        found = self.read(code, address, count)
+        return ExcCodes.ILLEGAL_ADDRESS if found is None else list(struct.unpack(f">{count}H", found))
 
     async def async_setValues(  # noqa: N802 - pymodbus calls it by this name
         self, _unit: int, code: int, address: int, values: list[int] | list[bool]
@@ -103,17 +110,14 @@ class StationRegisters:
             return ExcCodes.ILLEGAL_ADDRESS
         return [bool(self._block[0] >> bit & 1) for bit in range(address - COIL_BASE, address - COIL_BASE + count)]
 
-    def _input(self, address: int, count: int) -> list[int]:
+    def _input(self, address: int, count: int) -> bytes:
+        view = self._panel.view
+        if view is not self._encoded:
+            _ALL_INPUTS.pack_into(self._image, 0, *encode_status(view, self._panel.word_order), *view.ring)
+            self._encoded = view
         if address < RING_BASE:
-            shown = self._panel.view.shown
-            encode_moment(
-                self._status,
-                shown.order if shown else None,
-                now_ns=self._clock_ns(),
-                word_order=self._panel.word_order,
-            )
-        if address + count <= RING_BASE:
-            return self._status[address : address + count]
-        if address >= RING_BASE:
-            return list(self._panel.view.ring[address - RING_BASE : address - RING_BASE + count])
-        return [*self._status, *self._panel.view.ring][address : address + count]
+            order = view.shown.order if view.shown else None
+            until_open, clock = moment_of(order, now_ns=self._clock_ns(), word_order=self._panel.word_order)
+            _WORD.pack_into(self._image, 2 * UNTIL_OPEN, until_open)
+            _TWO_WORDS.pack_into(self._image, 2 * CLOCK, *clock)
+        return bytes(self._image[2 * address : 2 * (address + count)])

@@ -116,7 +116,7 @@ class ModbusSerial:
                     chunk = await self._more(arrived)
                 echo = b""
                 if request := frames.at_silence():
-                    sent = _send(fd, await self._answer(*request))
+                    sent = _send(fd, self._answer(*request))
                     echo = sent if self._settings.local_echo else b""
         finally:
             loop.remove_reader(fd)
@@ -129,10 +129,8 @@ class ModbusSerial:
         except TimeoutError:
             return None
 
-    async def _answer(self, unit: int, request: bytes) -> bytes:
-        response = await self._stations.answer(unit - 1, request, client=self)
-        response.dev_id, response.transaction_id = unit, 0
-        return self._framer.buildFrame(response)
+    def _answer(self, unit: int, request: bytes) -> bytes:
+        return self._framer.encode(self._stations.answer(unit - 1, request, client=self), unit, 0)
 
 
 def _open(settings: SerialSettings) -> serial.Serial:

@@ -1,37 +1,32 @@
-"""The Modbus TCP server, plain and with TLS: frames are pymodbus', the rules about connections are here.
+"""The Modbus TCP server, plain and with TLS: who is let in, and how many; each client is a `ServedClient`.
 
 pymodbus' own server answers one request of a segment that holds several, stays open and deaf after a malformed header,
-and drops buffers over 264 bytes; so each connection is a loop of its own, one request after the other.
+and drops buffers over 264 bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address, ip_network
-from typing import Any, cast
+from typing import Any
 
 import structlog
-from pymodbus.framer.socket import FramerSocket
-from pymodbus.pdu import DecodePDU
 
-from bridge.errors import first_line
+from bridge.outputs.modbus.connection import ServedClient
 from bridge.outputs.modbus.requests import ModbusStations
-from bridge.outputs.plc.listening import keep_alive, listen
+from bridge.outputs.plc.listening import listen
 
 _log = structlog.get_logger(__name__)
 
-HEADER = 6  # transaction, protocol, length; the unit is the first byte of what the length counts
-# 254 is the longest legal one; a write of 124 registers or a little more is answered with exception 03 all the same.
-LENGTHS = range(2, 270)
 PATIENCE_S = 5.0
 QUIET_S = 30.0
 COMPLAINTS = 100
-FIRST_STATION = frozenset({0, 1, 255})
+_STEPS_TO_END = 4
+"""Of the loop, in which a transport that was aborted reports its end, with TLS in between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +63,9 @@ class ModbusServer:
         self._host, self._wanted, self._tls = host, port, tls
         self._allow = [ip_network(each, strict=False) for each in allow]
         self._max_connections = max_connections
-        self._framer = FramerSocket(DecodePDU(is_server=True))
         self._servers: list[asyncio.Server] = []
         self._patience_s, self._quiet_s = patience_s, quiet_s
-        self._connections: dict[
-            asyncio.Task[None], float
-        ] = {}  # with the moment of the last request, on the loop's clock
+        self._clients: set[ServedClient] = set()
         self._complained: set[str] = set()
         self.port: int | None = None
         self.tls_port: int | None = None
@@ -87,58 +79,35 @@ class ModbusServer:
 
     async def _open(self, port: int, *, key: str, context: ssl.SSLContext | None) -> int:
         listener = await listen(self._host, port, what="Modbus", key=key)
-        self._servers.append(await asyncio.start_server(partial(self._connected, context), sock=listener))
+        client = partial(ServedClient, self._stations, self, patience_s=self._patience_s, context=context)
+        self._servers.append(await asyncio.get_running_loop().create_server(client, sock=listener))
         return int(listener.getsockname()[1])
 
     async def stop(self) -> None:
         """Close the ports and every connection."""
         for server in self._servers:
             server.close()
-        tasks = tuple(self._connections)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # the transports report their end in the next step of the loop
+        for client in tuple(self._clients):
+            client.abort()
+        for _ in range(_STEPS_TO_END):
+            await asyncio.sleep(0)
         self._servers = []
 
-    async def _connected(
-        self, context: ssl.SSLContext | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        task = cast("asyncio.Task[None]", asyncio.current_task())
-        peer = str(writer.get_extra_info("peername", ("unknown",))[0])
-        refusal = self._refusal(peer)
+    def admits(self, client: ServedClient) -> bool:
+        """Let a client in by its address if there is room; its place is its own from now on."""
+        refusal = self._refusal(client.peer)
         if refusal:
-            self._complain(peer, refusal)
-            writer.transport.abort()
-            return
-        self._connections[task] = asyncio.get_running_loop().time()
-        keep_alive(writer.get_extra_info("socket"))
-        try:
-            # Nothing may wait before the handshake begins: its first bytes would be read as a request.
-            if context is None or await self._shook_hands(context, writer, peer):
-                await self._serve(reader, writer, task)
-        except (OSError, asyncio.IncompleteReadError, TimeoutError) as exc:
-            _log.debug("modbus client gone", client=peer, reason=str(exc))
-            writer.transport.abort()
-        except asyncio.CancelledError:
-            # `stop`, or a newcomer: a task that ends cancelled would be reported by asyncio's stream server.
-            writer.transport.abort()
-        finally:
-            self._connections.pop(task, None)
-            if context is not None:
-                writer.transport.abort()  # `close` would wait half a minute for the client's farewell
-            writer.close()
-            self._stations.forget(task)
-
-    async def _shook_hands(self, context: ssl.SSLContext, writer: asyncio.StreamWriter, peer: str) -> bool:
-        try:
-            await writer.start_tls(context, ssl_handshake_timeout=self._patience_s)
-        except OSError as exc:
-            self._complain(peer, f"no TLS: {exc.reason if isinstance(exc, ssl.SSLError) else first_line(exc)}")
+            self.complain(client.peer, refusal)
             return False
+        self._clients.add(client)
         return True
 
-    def _complain(self, peer: str, reason: str) -> None:
+    def gone(self, client: ServedClient) -> None:
+        """Free the place of a client; its station is told if it was the last that wrote."""
+        self._clients.discard(client)
+        self._stations.forget(client)
+
+    def complain(self, peer: str, reason: str) -> None:
         """Log why a client was closed: at length once for each address, as most of them try again without end."""
         known = peer in self._complained or len(self._complained) >= COMPLAINTS
         if not known:
@@ -155,41 +124,16 @@ class ModbusServer:
         mapped = getattr(address, "ipv4_mapped", None)
         if not any((mapped or address) in network for network in self._allow):
             return "its address is not in [modbus] allow"
-        if len(self._connections) >= self._max_connections and not self._made_room():
+        if len(self._clients) >= self._max_connections and not self._made_room():
             return f"{self._max_connections} connections are open already, and none has been silent for {self._quiet_s:g} s"
         return None
 
     def _made_room(self) -> bool:
         """Close the connection that has been silent for the longest, if for long enough."""
-        task, since = min(self._connections.items(), key=lambda each: each[1])
-        if asyncio.get_running_loop().time() - since < self._quiet_s:
+        silent = min(self._clients, key=lambda each: each.last_s)
+        if asyncio.get_running_loop().time() - silent.last_s < self._quiet_s:
             return False
-        del self._connections[task]
-        task.cancel()
+        self._clients.discard(silent)
+        silent.abort()
         _log.debug("modbus client closed", reason="silent for the longest while another one waited for its place")
         return True
-
-    async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[None]
-    ) -> None:
-        """Answer request after request in order, until the client goes or sends what is no Modbus header."""
-        clock = asyncio.get_running_loop().time
-        while True:
-            header = await reader.readexactly(1)
-            async with asyncio.timeout(self._patience_s):
-                header += await reader.readexactly(HEADER - 1)
-                _, protocol, length = struct.unpack(">HHH", header)
-                if protocol != 0 or length not in LENGTHS:
-                    peer = str(writer.get_extra_info("peername", ("unknown",))[0])
-                    self._complain(peer, f"malformed header {header.hex()}")
-                    return
-                body = await reader.readexactly(length)
-            if task in self._connections:
-                self._connections[task] = clock()
-            _, unit, transaction, request = self._framer.decode(header + body)
-            station = 0 if unit in FIRST_STATION else unit - 1
-            response = await self._stations.answer(station, request, client=task)
-            response.dev_id, response.transaction_id = unit, transaction
-            writer.write(self._framer.buildFrame(response))
-            async with asyncio.timeout(self._patience_s):
-                await writer.drain()

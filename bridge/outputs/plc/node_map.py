@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
+from functools import lru_cache
 from typing import Literal
 
 from bridge.domain.gate import GateOrder
@@ -66,6 +67,7 @@ def short(text: str | None) -> str:
     return (text or "").encode()[:STRING_LIMIT].decode(errors="ignore")
 
 
+@lru_cache(maxsize=16)  # one result's moment stamps each of its values
 def utc(ns: int) -> datetime:
     """Turn nanoseconds since 1970 into a time stamp."""
     return _EPOCH + timedelta(microseconds=ns // 1000)
@@ -96,10 +98,13 @@ def _status_bit(number: int) -> Callable[[PlcView], Value]:
 
 
 # fmt: off
-_STATUS = (
+_STATUS_BITS = (
     NodeSpec(group="Status", name="Bits", data_type="UInt16", text="status bits, as Modbus register 0", value=lambda v: v.bits),
     *(NodeSpec(group="Status", name=name, data_type="Boolean", text=text, value=_status_bit(number))
       for number, name, text in STATUS_BITS),
+)
+
+_STATUS_WORDS = (
     NodeSpec(group="Status", name="State", data_type="String", text="state in a word", value=lambda v: v.status.state.value),
     NodeSpec(group="Status", name="Heartbeat", data_type="UInt32", text="+1 every 500 ms; stands still when the station hangs",
              value=lambda v: v.status.heartbeat & U32),
@@ -194,8 +199,31 @@ RESULT_NODES = (
 )
 # fmt: on
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Variables whose values come from `reads` of a view alone: while that stays the same, so do they."""
+
+    reads: Callable[[PlcView], object]
+    nodes: tuple[NodeSpec, ...]
+
+
+def _words_of(view: PlcView) -> object:
+    status = view.status
+    return (status.state, status.heartbeat, status.error_code, status.error_text, status.recipe, status.model,
+            status.model_sha256, status.belt_speed_mm_s)  # fmt: skip
+
+
 # In this order values are written and their changes told: the sequences that clients wait for come last.
-NODES: tuple[NodeSpec, ...] = (*_STATUS, *_COUNTERS, *_RING, *_GATE, *RESULT_NODES)
+SECTIONS: tuple[Section, ...] = (
+    Section(reads=lambda v: v.bits, nodes=_STATUS_BITS),
+    Section(reads=_words_of, nodes=_STATUS_WORDS),
+    Section(reads=lambda v: v.status.counters, nodes=_COUNTERS),
+    Section(reads=lambda v: (v.ring, v.written), nodes=_RING),
+    Section(reads=lambda v: (v.newest, v.live, v.status.firing_error_ms), nodes=_GATE),
+    Section(reads=lambda v: (v.shown, v.valid, v.written), nodes=RESULT_NODES),
+)
+NODES: tuple[NodeSpec, ...] = tuple(node for section in SECTIONS for node in section.nodes)
 _CODED = frozenset({"Verdict", "Disposition"})
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from bridge.domain.gate import GateOrder
 from bridge.domain.handshake import ResultHandshake, ResultState
@@ -48,8 +49,8 @@ class PlcPanel:
         self._post = post
         self._result_ack = result_ack
         self._results: ResultHandshake[Shown] = ResultHandshake()
-        self._ring: list[int] = list(EMPTY_RING)
-        self._ring_slots: list[Shown | None] = [None] * RING_SLOTS
+        self._ring = EMPTY_RING
+        self._ring_slots: tuple[Shown | None, ...] = (None,) * RING_SLOTS
         self._history: OrderedDict[int, str] = OrderedDict()
         self._controls: Mapping[PlcWay, ControlInterpreter] = {
             "modbus": ControlInterpreter("modbus"),
@@ -61,6 +62,7 @@ class PlcPanel:
         self._watchers: list[Callable[[PlcView], None]] = []
         self.alarms: dict[str, Alarm] = {}
         self._alarm_watchers: list[Callable[[Alarm], None]] = []
+        self._capture_watchers: list[Callable[[int, int], None]] = []
 
     def watch(self, watcher: Callable[[PlcView], None]) -> None:
         """Call `watcher` with each new view, at once, within the same loop step."""
@@ -69,6 +71,20 @@ class PlcPanel:
     def watch_alarms(self, watcher: Callable[[Alarm], None]) -> None:
         """Call `watcher` with each alarm that is raised or cleared."""
         self._alarm_watchers.append(watcher)
+
+    def watch_captures(self, watcher: Callable[[int, int], None]) -> None:
+        """Call `watcher` with the sequence of each part whose picture was taken, and the exposure's moment."""
+        self._capture_watchers.append(watcher)
+
+    @property
+    def tells_captures(self) -> bool:
+        """Whether anybody watches captures; any thread may ask."""
+        return bool(self._capture_watchers)
+
+    def captured(self, sequence: int, at_utc_ns: int) -> None:
+        """Tell the watchers that a part's picture was taken; no register shows it."""
+        for watcher in self._capture_watchers:
+            watcher(sequence, at_utc_ns)
 
     def alarm(self, alarm: Alarm) -> None:
         """Keep in `alarms` what stands, and tell the watchers of the change."""
@@ -100,7 +116,7 @@ class PlcPanel:
         else:
             self._results = replace(self._results, state=ResultState.EMPTY).offer(shown)
         running = self.view.status.state is not StationState.STOPPING
-        self._show(replace(self.view, newest=shown, live=running, written=self.view.written + 1))
+        self._show(newest=shown, live=running, written=self.view.written + 1)
 
     def remember(self, sequence: int, document: str) -> None:
         """Take a verdict into the history that GetResult answers from; the newest of a sequence counts."""
@@ -123,7 +139,7 @@ class PlcPanel:
                 replace(each, order=order) if _is(each, sequence) else each for each in self._results.waiting
             ),
         )
-        self._show(replace(self.view, newest=_revised(self.view.newest, sequence, order)))
+        self._show(newest=_revised(self.view.newest, sequence, order))
 
     def show(self, status: StationStatus, *, now_ns: int) -> None:
         """Show the station's status. A result stays valid only while the station runs."""
@@ -131,13 +147,13 @@ class PlcPanel:
         if beats:
             self._heartbeat_at_ns = now_ns
         live = self.view.live and status.state is not StationState.STOPPING
-        self._show(replace(self.view, status=status, stale=self.view.stale and not beats, live=live))
+        self._show(status=status, stale=self.view.stale and not beats, live=live)
 
     def check_heartbeat(self, now_ns: int) -> None:
         """Take back Ready and the result of a station whose heartbeat has stood still for 2 s."""
         last = self._heartbeat_at_ns
         if last is not None and now_ns - last > STALE_AFTER_NS and not self.view.stale:
-            self._show(replace(self.view, stale=True, live=False))
+            self._show(stale=True, live=False)
 
     def sight(self, way: PlcWay, found: Mapping[str, ControlValue], *, now_ns: int) -> None:
         """Take what stands in a PLC's own block when a connection begins: nobody saw when its bits rose."""
@@ -155,7 +171,7 @@ class PlcPanel:
         self._acknowledge(control.result_ack, control.acknowledged_sequence)
         for message in control.messages:
             self._post(message)
-        self._show(self.view)
+        self._show()
 
     def post(self, message: Inbound) -> None:
         """Pass on a message that came by another way than the control block, such as a method call."""
@@ -176,25 +192,27 @@ class PlcPanel:
 
     def _write_slot(self, shown: Shown) -> None:
         sequence = shown.result.part.sequence
-        self._ring_slots[sequence % RING_SLOTS] = shown
-        start = slot_address(sequence) - RING_BASE
-        self._ring[start : start + SLOT_SIZE] = encode_slot(shown, self.word_order)
+        slot, start = sequence % RING_SLOTS, slot_address(sequence) - RING_BASE
+        self._ring_slots = (*self._ring_slots[:slot], shown, *self._ring_slots[slot + 1 :])
+        words = encode_slot(shown, self.word_order)
+        self._ring = (*self._ring[:start], *words, *self._ring[start + SLOT_SIZE :])
 
-    def _show(self, view: PlcView) -> None:
-        """Replace the view, the handshakes' part of it taken anew, and tell the watchers if anything changed."""
+    def _show(self, **changes: Any) -> None:
+        """Change the view, the handshakes' part of it taken anew, and tell the watchers if it became another one."""
         controls = tuple(self._controls.values())
         taken = next((each.taken_sequence for each in controls if each.trigger.ack), None)
-        ring = tuple(self._ring)
+        status, live = changes.get("status", self.view.status), changes.get("live", self.view.live)
         view = replace(
-            view,
+            self.view,
+            **changes,
             trigger_ack=any(each.trigger.ack for each in controls),
             missed_trigger=any(each.trigger.missed for each in controls),
-            ring=ring,
-            slots=tuple(self._ring_slots),
+            ring=self._ring,
+            slots=self._ring_slots,
             overrun=self._results.overrun,
             shown=self._results.shown,
-            valid=view.live and self._results.valid,
-            accepted_sequence=view.status.last_sequence if taken is None else taken,
+            valid=live and self._results.valid,
+            accepted_sequence=status.last_sequence if taken is None else taken,
         )
         if view == self.view:
             return

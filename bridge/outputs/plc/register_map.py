@@ -29,6 +29,7 @@ MIRROR_OFFSET = 1000
 DISCRETE_SIZE = 20
 EMPTY_SLOT = (0,) * SLOT_SIZE
 GATE_COIL = 0
+UNTIL_OPEN, CLOCK = 12, 40
 
 # In this order the words of one result go out where they can't go out at once: slot, then the sequence that a reader
 # in several requests reads last, then the rest, then the sequence that it reads first.
@@ -159,7 +160,7 @@ INPUT_REGISTERS: tuple[Register, ...] = (
              value=_of(lambda s: flags_of(s.result, s.order))),
     Register(address=10, kind="u32", name="OpenCount", text="encoder count at which the gate must be fully open",
              value=_of(lambda s: s.order.open_count or 0)),
-    Register(address=12, kind="u16", name="MsUntilOpen",
+    Register(address=UNTIL_OPEN, kind="u16", name="MsUntilOpen",
              text="ms until the gate must be fully open, computed when the request is answered; 0 = now or past, 65535 = none",
              value=lambda _: NOT_AVAILABLE),
     Register(address=13, kind="u16", name="WindowMs", text="gate window in ms, 65535 = none",
@@ -187,7 +188,7 @@ INPUT_REGISTERS: tuple[Register, ...] = (
              value=_sequence),
     Register(address=38, kind="u32", name="ResultsWritten",
              text="results written since the bridge started, 0 = none: watch this", value=lambda v: v.written & U32),
-    Register(address=40, kind="u32", name="ClockMs",
+    Register(address=CLOCK, kind="u32", name="ClockMs",
              text="bridge clock in ms, rolls over; filled in when the request is answered", value=lambda _: 0),
     Register(address=42, kind="u32", name="OpenAtMs",
              text="moment on that clock when the gate must be fully open; with flag 3 only",
@@ -296,11 +297,16 @@ def encode_discrete(view: PlcView) -> list[bool]:
     return bits + [read(view) for _, _, _, read in RESULT_INPUTS]
 
 
-def encode_moment(words: list[int], order: GateOrder | None, *, now_ns: int, word_order: WordOrder) -> None:
-    """Fill in what depends on the moment of reading: ms until open (12) and the bridge clock (40-41)."""
+def moment_of(order: GateOrder | None, *, now_ns: int, word_order: WordOrder) -> tuple[int, tuple[int, int]]:
+    """Give what depends on the moment of reading: ms until open (12) and the bridge clock (40-41)."""
     open_ns = (order or NO_ORDER).open_ns
-    words[12] = NOT_AVAILABLE if open_ns is None else quantity((open_ns - now_ns) / 1e6)
-    words[40:42] = split_u32(bridge_clock_ms(now_ns), word_order)
+    until_open = NOT_AVAILABLE if open_ns is None else quantity((open_ns - now_ns) / 1e6)
+    return until_open, split_u32(bridge_clock_ms(now_ns), word_order)
+
+
+def encode_moment(words: list[int], order: GateOrder | None, *, now_ns: int, word_order: WordOrder) -> None:
+    """Fill in what depends on the moment of reading."""
+    words[UNTIL_OPEN], words[CLOCK : CLOCK + 2] = moment_of(order, now_ns=now_ns, word_order=word_order)
 
 
 def _put(words: list[int], address: int, kind: RegisterType, value: int, word_order: WordOrder) -> None:

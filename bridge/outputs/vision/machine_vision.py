@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from uuid import uuid4
 
 from asyncua import ua
@@ -25,7 +26,9 @@ from bridge.outputs.vision.station import Happening, VisionStation
 from bridge.outputs.vision.values import configuration_id, structure
 
 _ACTIVE_CONFIGURATION = "ConfigurationManagement.ActiveConfiguration"
-_Entry = tuple["VisionSystem", "PlcView | Sequence[Happening]", "asyncio.Future[None] | None"]
+_News = Callable[[], Sequence[Happening]]
+"""Has the station take a view, a capture or what a method did, in its turn, and gives what happened."""
+_Entry = tuple["VisionSystem", _News, "asyncio.Future[None] | None"]
 
 
 class VisionSystem:
@@ -52,12 +55,13 @@ class VisionSystem:
         running = structure("ConfigurationDataType", InternalId=configuration_id())
         self.nodes.write(_ACTIVE_CONFIGURATION, running, ua.VariantType.ExtensionObject)
         self.nodes.show(self.station.machine)
-        await self.take(self._panel.view)
+        await self.take(partial(self.station.see, self._panel.view))
         self._panel.watch(self._note)
+        self._panel.watch_captures(self._captured)
 
-    async def take(self, news: PlcView | Sequence[Happening]) -> None:
-        """Show a new view, or what a method has made happen: the states first, then the events in their order."""
-        happened = self.station.see(news) if isinstance(news, PlcView) else news
+    async def take(self, news: _News) -> None:
+        """Show what happened: the states first, then the events in their order."""
+        happened = news()
         self.nodes.show(self.station.machine)
         self._moved.set()
         for each in happened:
@@ -66,7 +70,7 @@ class VisionSystem:
     async def apply(self, happened: Sequence[Happening]) -> None:
         """Show happenings behind what waits to be shown, and return once they are shown."""
         shown: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._enter((self, happened, shown))
+        self._enter((self, lambda: happened, shown))
         await shown
 
     async def comes(self, so: Callable[[], bool], timeout_s: float) -> bool:
@@ -87,7 +91,10 @@ class VisionSystem:
         )  # fmt: skip
         if noted != self._noted:
             self._noted = noted
-            self._enter((self, view, None))
+            self._enter((self, partial(self.station.see, view), None))
+
+    def _captured(self, sequence: int, at_utc_ns: int) -> None:
+        self._enter((self, partial(self.station.captured, sequence, at_utc_ns), None))
 
 
 class MachineVision:

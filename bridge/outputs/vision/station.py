@@ -43,7 +43,7 @@ class JobEnded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acquired:
-    """A part's picture was taken; told when its verdict stands, with the moment of the exposure."""
+    """A part's picture was taken, its exposure at that moment; the verdict comes later."""
 
     job: Job
     at_utc_ns: int
@@ -114,13 +114,8 @@ class VisionStation:
         self._take_triggers(before.status, view.status)
         is_new = view.newest is not None and view.written != before.written
         leftover = is_new and self._leftover > 0
-        if (
-            is_new
-            and view.newest is not None
-            and self.machine.single
-            and not (leftover or self._issued or self._awaited)
-        ):
-            self._awaited.add(view.newest.result.part.sequence)  # judged before its acceptance was shown
+        if is_new and view.newest is not None:
+            self._expect(view.newest.result.part.sequence)
         happened += self._follow()
         if happened and isinstance(happened[0], RecipePrepared) and self.intent == "PrepareRecipe":
             self.intent = ""
@@ -130,13 +125,21 @@ class VisionStation:
             self._leftover -= leftover
             result = vision_result(view.newest, job)
             self.results.keep(result)
-            if result.captured_utc_ns is not None:
-                happened.append(Acquired(job=job, at_utc_ns=result.captured_utc_ns))
             happened.append(ResultReady(result=result))
             self._awaited.discard(sequence)
             self._issued.discard(sequence)
             happened += self._follow()
         return happened
+
+    def captured(self, sequence: int, at_utc_ns: int) -> list[Happening]:
+        """Take that a part's picture was taken; gives what happened, the begin of its job first."""
+        leftover = self._leftover > 0  # parts are taken in order, so this is one of them
+        self._expect(sequence)
+        happened = self._follow()
+        if self.machine.single and self._current is not None and not leftover:
+            self._assign(sequence, self._current)
+        job = self._last if leftover else self._assigned.get(sequence, self._current or self._last)
+        return [*happened, Acquired(job=job, at_utc_ns=at_utc_ns)]
 
     def call(self, method: str, job: Job | None = None, *, sequence: int | None = None) -> list[Happening]:
         """Take the transition of a client's method; the caller has seen that it is allowed.
@@ -184,6 +187,11 @@ class VisionStation:
         if now.counters.in_flight == 0 and before.counters.in_flight > 0:
             self._awaited.clear()
             self._leftover = 0
+
+    def _expect(self, sequence: int) -> None:
+        """Wait for the result of a part that was photographed, or judged, before its acceptance was shown."""
+        if self.machine.single and not (self._leftover > 0 or self._issued or self._awaited):
+            self._awaited.add(sequence)
 
     def _assign(self, sequence: int, job: Job) -> None:
         self._assigned.setdefault(sequence, job)
