@@ -11,7 +11,7 @@ RUN pip install --constraint constraints.txt hatchling
 RUN pip wheel --no-build-isolation --no-deps --wheel-dir /wheels .
 # An environment without pip: nothing in the last stage can install or build.
 RUN python -m venv --without-pip /opt/linegate
-RUN pip --python /opt/linegate/bin/python install --only-binary :all: --constraint constraints.txt /wheels/*.whl
+RUN pip --python /opt/linegate/bin/python install --only-binary :all: --constraint constraints.txt "linegate[postgres] @ file://$(ls /wheels/linegate-*.whl)"
 
 FROM python:3.11.14-slim-bookworm
 RUN groupadd --gid 10001 linegate \

@@ -1,15 +1,14 @@
 """docker-compose.yml without an engine: each service's own command, environment and files, as processes on loopback.
 
 What is replaced is only what an engine provides: names of services and 0.0.0.0 become 127.0.0.1, ports of containers
-become free ones, folders in containers become folders here, and the programs `linegate`, `python` and `mosquitto` are
-those of this machine.
+become free ones, folders, mounted files and secrets in containers become those here, and the programs `linegate`,
+`python`, `node`, `mosquitto` and `prometheus` are those of this machine.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shlex
 import shutil
@@ -27,7 +26,7 @@ from tests.cli.processes import LINEGATE, environment
 from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
-CONTAINER_PORTS = (1883, 502, 4840, 9464, 5021)
+CONTAINER_PORTS = (1883, 502, 4840, 9464, 5021, 8883, 802, 5432, 9090, 1880)
 SBIN = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
 
 
@@ -45,6 +44,23 @@ def compose_file(**settings: str) -> dict[str, Any]:
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     document: dict[str, Any] = yaml.safe_load(interpolated(text, settings))
     return document
+
+
+def services_of(document: dict[str, Any], profile: str) -> dict[str, dict[str, Any]]:
+    """Give the services that a profile starts."""
+    services: dict[str, dict[str, Any]] = document["services"]
+    return {name: service for name, service in services.items() if profile in service["profiles"]}
+
+
+def program_here(name: str) -> str:
+    """Find a server's program on this machine."""
+    found = shutil.which(name, path=SBIN)
+    assert found is not None, f"{name} is not installed: apt-get install mosquitto mosquitto-clients prometheus"
+    return found
+
+
+def user_here() -> str:
+    return subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,69 +100,117 @@ def read_dockerfile(path: Path = ROOT / "Dockerfile") -> Image:
 
 
 class Containers:
-    """The services of docker-compose.yml, each a process that keeps its volumes and its log in `folder`.
+    """The services of one profile, each a process that keeps its volumes and its log in `folder`.
 
     With `names_known` False the services' names can't be resolved, as in a network where they have not started yet.
     """
 
-    def __init__(self, folder: Path, *, names_known: bool = True) -> None:
+    def __init__(self, folder: Path, *, names_known: bool = True, profile: str = "demo") -> None:
         self.folder, self._names_known = folder, names_known
         self.ports = dict(zip(CONTAINER_PORTS, free_ports(len(CONTAINER_PORTS)), strict=True))
         self.home = folder / "home"
         self.home.mkdir()
         self.document = compose_file()
-        self.services: dict[str, dict[str, Any]] = self.document["services"]
+        self.services = services_of(self.document, profile)
         self.image = read_dockerfile()
+        self.flows_image = read_dockerfile(ROOT / "docker" / "node-red" / "Dockerfile")
+        self.secrets = folder / "secrets"
+        self.settings: dict[str, dict[str, str]] = {}
+        """By service, what a test adds to its environment."""
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def host(self, service: str) -> str:
         """Give where a service is to be found."""
         return "127.0.0.1" if self._names_known else f"{service}.invalid"
 
+    def places(self, service: str) -> dict[str, Path]:
+        """Give by each path that a container has from outside where it is here."""
+        places = {"/run/secrets": self.secrets}
+        for volume in self.services[service].get("volumes", []):
+            source, target = volume.split(":")[:2]
+            places[target] = self.mounted(service, target) if source.startswith("./") else self.folder / source
+        return places
+
+    def mounted(self, service: str, target: str) -> Path:
+        """Give where the copy of a mounted file or folder lies; `start` makes it."""
+        return self.folder / "mounted" / service / target.lstrip("/")
+
     def local(self, text: str, service: str) -> str:
         """Put addresses, ports and folders of this machine in the place of the containers'."""
-        names = "|".join(self.services)
-        text = re.sub(rf"(?<=//)({names})(?=:)|(?<=\(')({names})(?=')", lambda found: self.host(found[0]), text)
+        names = "|".join(sorted(self.services, key=len, reverse=True))
+        text = re.sub(
+            rf"(?<=[/@'\"])({names})(?=:\d)|(?<=\(')({names})(?=')",
+            lambda found: self.host(found[0]),
+            text,
+        )
         text = text.replace("0.0.0.0", "127.0.0.1")
         text = re.sub(
             rf"\b({'|'.join(map(str, CONTAINER_PORTS))})\b", lambda found: str(self.ports[int(found[0])]), text
         )
+        places = self.places(service)
+        targets = "|".join(re.escape(target) for target in sorted(places, key=len, reverse=True))
+        return re.sub(rf"(?<![\w.-])({targets})(?![\w.-])", lambda found: str(places[found[0]]), text)
+
+    def _mount(self, service: str) -> None:
+        """Copy what is mounted, with this machine's addresses in it; volumes keep what they held."""
         for volume in self.services[service].get("volumes", []):
             source, target = volume.split(":")[:2]
-            path = ROOT / source if source.startswith("./") else self.folder / source
-            text = text.replace(target, str(path))
-        return text
+            if not source.startswith("./"):
+                (self.folder / source).mkdir(exist_ok=True)
+                continue
+            root, copy = ROOT / source, self.mounted(service, target)
+            for file in [root] if root.is_file() else root.rglob("*"):
+                if file.is_file():
+                    at = copy / file.relative_to(root) if root.is_dir() else copy
+                    at.parent.mkdir(parents=True, exist_ok=True)
+                    at.write_text(self.local(file.read_text(encoding="utf-8"), service), encoding="utf-8")
 
     def command(self, service: str) -> list[str]:
         """Give a service's entry point and command for this machine."""
-        words = list(self.services[service]["command"])
+        image = self.services[service]["image"]
+        words = list(self.services[service].get("command", []))
         for place, word in enumerate(words):
             if word.endswith("-host") and words[place + 1] in self.services:
                 words[place + 1] = self.host(words[place + 1])
-        if service != "mosquitto":
+        words = [self.local(word, service) for word in words]
+        if image == "linegate:local":
             assert self.image.entrypoint == ["linegate"]
-            return [*LINEGATE, *(self.local(word, service) for word in words)]
-        executable = shutil.which(Path(words[0]).name, path=SBIN)
-        assert executable is not None, "mosquitto is not installed: apt-get install mosquitto mosquitto-clients"
-        return [executable, "-c", str(localized_mosquitto(self.folder, self.ports[1883]))]
+            return [*LINEGATE, *words]
+        if image == "linegate-flows:local":
+            program, script = self.flows_image.entrypoint
+            return [program, script.replace("/opt/linegate", str(ROOT))]
+        if image.startswith("prom/prometheus"):
+            return [program_here("prometheus"), *words]
+        return [program_here(Path(words[0]).name), "-c", str(self._localized_mosquitto(service))]
+
+    def _localized_mosquitto(self, service: str) -> Path:
+        """Let the mounted mosquitto.conf listen on the loopback; root would else give up its rights to the folder."""
+        path = self.mounted(service, "/mosquitto/config/mosquitto.conf")
+        text, listeners = re.subn(r"(?m)^listener (\d+)$", r"listener \1 127.0.0.1", path.read_text(encoding="utf-8"))
+        assert listeners == 1
+        path.write_text(f"{text}\nuser {user_here()}\nlog_type debug\n", encoding="utf-8")
+        return path
 
     def environment(self, service: str) -> dict[str, str]:
         """Give the image's environment and the service's over it, for this machine."""
-        if service == "mosquitto":
-            return dict(os.environ)
-        ours = {name: value for name, value in self.image.environment.items() if name != "PATH"}
-        ours["HOME"] = str(self.home)
+        images = {"linegate:local": self.image, "linegate-flows:local": self.flows_image}
+        image = images.get(self.services[service]["image"])
+        ours = {name: value for name, value in image.environment.items() if name != "PATH"} if image else {}
+        if service in ("bridge", "bridge-production", "conveyor", "plc"):
+            ours["HOME"] = str(self.home)
         ours |= self.services[service].get("environment", {})
         for name, value in ours.items():
-            is_host = name.endswith("__HOST") and value in self.services
+            is_host = name.endswith("_HOST") and value in self.services
             ours[name] = self.host(value) if is_host else self.local(value, service)
-        return environment() | ours
+        if image is self.flows_image:
+            ours["LINEGATE_FLOWS_FOLDER"] = str(ROOT / "flows")
+            ours["LINEGATE_FLOWS_PORT"] = str(self.ports[1880])
+        return environment() | ours | self.settings.get(service, {})
 
     def start(self, *services: str) -> None:
         """Start services in this order; volumes keep what they held."""
         for service in services:
-            for volume in self.document["volumes"]:
-                (self.folder / volume).mkdir(exist_ok=True)
+            self._mount(service)
             with (self.folder / f"{service}.log").open("ab") as log:
                 self.processes[service] = subprocess.Popen(
                     self.command(service), cwd=self.folder, env=self.environment(service), stdout=log, stderr=log
@@ -163,7 +227,7 @@ class Containers:
         words = [self.local(word, service) for word in words]
         if words[0] == "python":
             words[0] = sys.executable
-        done = subprocess.run(words, capture_output=True, timeout=20, check=False)
+        done = subprocess.run(words, env=self.environment(service), capture_output=True, timeout=20, check=False)
         return done.returncode == 0
 
     def running(self, service: str) -> bool:
@@ -187,9 +251,9 @@ class Containers:
 
 
 @contextlib.contextmanager
-def containers(folder: Path, *, names_known: bool = True) -> Iterator[Containers]:
-    """Offer the services, and leave none behind."""
-    line = Containers(folder, names_known=names_known)
+def containers(folder: Path, *, names_known: bool = True, profile: str = "demo") -> Iterator[Containers]:
+    """Offer the services of a profile, and leave none behind."""
+    line = Containers(folder, names_known=names_known, profile=profile)
     try:
         yield line
     finally:
@@ -208,7 +272,6 @@ def localized_mosquitto(folder: Path, port: int) -> Path:
     }.items():
         assert text.count(shipped) == 1
         text = text.replace(shipped, here)
-    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
     path = folder / "mosquitto.conf"
-    path.write_text(f"{text}user {user}\n", encoding="utf-8")
+    path.write_text(f"{text}user {user_here()}\n", encoding="utf-8")
     return path

@@ -17,7 +17,7 @@ from pymodbus.client import ModbusTcpClient
 from tests.cli.processes import Publisher, eventually
 from tests.compose.containers import Containers, containers
 
-pytestmark = [pytest.mark.timeout(90), pytest.mark.soak]
+pytestmark = [pytest.mark.timeout(120), pytest.mark.soak]
 WRONG_ORDER = ("plc", "conveyor", "bridge", "mosquitto")
 STATION = "ns=2;s=line1.station1"
 
@@ -38,13 +38,13 @@ def written(line: Containers) -> int:
     return u32s(line, 38)[0]
 
 
-def all_healthy(line: Containers, limit_s: float = 45.0) -> None:
+def all_healthy(line: Containers, limit_s: float = 60.0) -> None:
     """Wait until every service's own health check succeeds."""
     until = time.monotonic() + limit_s
-    waiting = set(line.services)
+    waiting = set(line.processes)
     while waiting:
         waiting = {service for service in waiting if not line.healthy(service)}
-        ended = [service for service in line.services if not line.running(service)]
+        ended = [service for service in line.processes if not line.running(service)]
         told = {service: line.log(service)[-1500:] for service in waiting | set(ended)}
         assert ended == [] and time.monotonic() < until, told
         time.sleep(0.2)
@@ -54,6 +54,7 @@ def all_healthy(line: Containers, limit_s: float = 45.0) -> None:
 def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
     """Start the services, each before those that it needs."""
     with containers(tmp_path_factory.mktemp("compose")) as services:
+        assert [service for service in WRONG_ORDER if services.healthy(service)] == []
         for service in WRONG_ORDER:
             services.start(service)
             time.sleep(0.7)
@@ -62,7 +63,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
 
 
 def test_started_in_the_wrong_order_all_become_healthy(line: Containers) -> None:
-    assert {service: line.healthy(service) for service in line.services} == dict.fromkeys(line.services, True)
+    assert {service: line.healthy(service) for service in line.processes} == dict.fromkeys(line.processes, True)
     assert line.check(line.image.healthcheck, "bridge")  # the image's own check, /healthz
     assert "does not answer" in line.log("plc")
 
@@ -116,7 +117,7 @@ def test_killed_services_find_each_other_again(line: Containers) -> None:
 
 
 def test_each_service_ends_by_itself_when_asked(line: Containers) -> None:
-    assert {service: line.stop(service) for service in line.services} == dict.fromkeys(line.services, 0)
+    assert {service: line.stop(service) for service in line.processes} == dict.fromkeys(line.processes, 0)
 
 
 @pytest.mark.soak
