@@ -7,11 +7,11 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import fields
 
-from bridge.challenges import PASSED, Challenges
+from bridge.challenges import Challenges
 from bridge.config import CameraSettings, Config, StationSettings
 from bridge.config import GateOutput as GateOutputSettings
 from bridge.domain.belt import Belt
-from bridge.domain.challenge import ChallengeTest
+from bridge.domain.challenge import PASSED, ChallengeTest
 from bridge.domain.condition import Condition
 from bridge.domain.confirmation import Confirmations
 from bridge.domain.gate_settings import GateSettings, smallest_pitch_mm

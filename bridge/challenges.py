@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from bridge.domain.challenge import ChallengeTest
+from bridge.domain.challenge import FAILED, MET, PASSED, ChallengeTest
 from bridge.domain.condition import Condition
 from bridge.domain.gate_track import PartKey
 from bridge.domain.messages import Reply
@@ -12,8 +12,6 @@ from bridge.domain.part import Part, Result
 from bridge.domain.status import ChallengeShown
 from bridge.gate_notes import GateNotes
 from bridge.ports import Clock
-
-PASSED, FAILED = "challenge passed", "challenge failed"
 
 
 class Challenges:
@@ -40,7 +38,7 @@ class Challenges:
         """Take an accepted part, which may be the challenge part."""
         key = part.epoch, part.sequence
         if self._test.met(key, part.part_id):
-            self._note("challenge", key, "a part known to be bad")
+            self._note(MET, key, "a part known to be bad")
             self.watch()
 
     def decided(self, result: Result) -> None:

@@ -92,12 +92,23 @@ def records_export(
     recipe: Recipe = None,
     line: Line = None,
     station: Station = None,
+    challenge: Annotated[bool, typer.Option("--challenge", help="The parts of challenge tests alone.")] = False,
 ) -> None:
     """Write every verdict that fits, oldest first, one row each; works while the bridge runs.
 
+    Columns `challenge` (passed, failed, no result) and `challenge_reason` are empty for a part that was no challenge part.
     In CSV a text that a spreadsheet would run as a formula gets an apostrophe before it; JSON has the texts as they are.
     """
-    wanted = Filter(verdict=verdict, since=since, until=until, part_id=part, recipe=recipe, line=line, station=station)
+    wanted = Filter(
+        verdict=verdict,
+        since=since,
+        until=until,
+        part_id=part,
+        recipe=recipe,
+        line=line,
+        station=station,
+        challenge=challenge,
+    )
     found = export.rows(load_config(config).records.url, wanted, now_utc_ns=time.time_ns())
     if out != Path("-"):
         count = export.write_file(out, lambda file: export.write(found, file, form), force=force)

@@ -76,26 +76,26 @@ def _by_plc(evidence: Evidence, decision: Mapping[str, Any], read_ns: int | None
     return Released(cause="positive release, though the PLC had read its LET_PASS", excused=False)
 
 
-def exceptions(evidence: Evidence, classes: Mapping[int, GateClass]) -> list[dict[str, Any]]:
-    """List the parts in the order of the beam."""
+def exceptions(evidence: Evidence, classes: Mapping[str, GateClass]) -> list[dict[str, Any]]:
+    """List the parts in the order of the beam; `classes` by part id."""
     records = {record.sequence: record for record in evidence.records}
     lost, missed = evidence.lost, evidence.missed
     found = []
     for part in evidence.truth.parts:
-        record = records.get(part.sequence)
+        record = None if part.ahead else records.get(part.sequence)
         told: list[tuple[str, str]] = []
-        if classes[part.sequence] == "wrong":
+        if classes[part.part_id] == "wrong":
             told.append(("wrong", _what_happened(evidence, part)))
-        if classes[part.sequence] == "missed":
+        if classes[part.part_id] == "missed":
             told.append(("missed", missed.get(part.sequence, "")))
         if record is None:
             died_with = "the broker" if evidence.outages.broker else "the PLC that had to tell"
             told.append(_untold(part, lost=died_with if part.sequence in lost else ""))
         elif record.verdict in ("ERROR", "LATE"):
             told.append((record.verdict.lower(), record.reason))
-        if record is not None and classes[part.sequence] != "missed" and part.sequence in missed:
+        if record is not None and classes[part.part_id] != "missed" and part.sequence in missed:
             told.append(("missed", f"its order was missed: {missed[part.sequence]}"))
-        if classes[part.sequence] == "collateral":
+        if classes[part.part_id] == "collateral":
             told.append(("collateral", _collateral(evidence, part)))
         elif record is not None and not record.rejects and part.swept and (why := released(evidence, part)):
             told.append(("released", why.cause))
@@ -108,7 +108,7 @@ def _entry(evidence: Evidence, part: PartTruth, told: list[tuple[str, str]]) -> 
     """Make one entry: the first class rules, the causes of all are named."""
     entry: dict[str, Any] = {
         "part_id": part.part_id,
-        "sequence": part.sequence,
+        "sequence": None if part.ahead else part.sequence,
         "class": told[0][0],
         "cause": "; ".join(cause for _, cause in told if cause),
     }
@@ -124,6 +124,8 @@ def _during(evidence: Evidence, part: PartTruth) -> Iterable[str]:
 
 
 def _untold(part: PartTruth, *, lost: str) -> tuple[str, str]:
+    if part.ahead is not None:
+        return "no trigger", f"it lay against {part.ahead}: the photo-eye saw both as one"
     if part.copies == 0:
         return "no trigger", "its trigger was never told"
     if lost:

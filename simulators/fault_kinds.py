@@ -58,6 +58,14 @@ class MissingTrigger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Touching:
+    """The next part lies against this one: the eye sees one long part, told once, with the time it held the beam."""
+
+    kind: ClassVar[str] = "touching"
+    victim: ClassVar[Victim] = "part"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Burst:
     """The next parts are laid closer than the rest, front edge to front edge."""
 
@@ -177,6 +185,7 @@ Fault = (
     | SpeedRamp
     | DuplicateTrigger
     | MissingTrigger
+    | Touching
     | Burst
     | EncoderReset
     | CameraLost
@@ -192,10 +201,10 @@ Fault = (
 )
 KINDS: Mapping[str, type[Fault]] = MappingProxyType({cls.kind: cls for cls in Fault.__args__})
 OF_TRIGGERS = (
-    DuplicateTrigger, MissingTrigger, CameraLost, ClockWrong, NetworkDelay, BrokerKill,
+    DuplicateTrigger, MissingTrigger, Touching, CameraLost, ClockWrong, NetworkDelay, BrokerKill,
     SlowModel, FrozenModel, FrozenBridge,
 )  # fmt: skip
-"""Kinds that need triggers by MQTT: with triggers by handshake there is no such message, or Ready falls with them."""
+"""Kinds that need triggers by MQTT: with triggers by handshake there is no such message or key, or Ready falls with them."""
 
 
 def lasts_s(fault: Fault) -> float:

@@ -9,6 +9,7 @@ and `at_part` (the n-th part, from 1, as its front edge meets the beam), and the
     encoder_reset      (none)                       the encoder's counter jumps to 0
     duplicate_trigger  (none)                       the part's trigger is published twice
     missing_trigger    (none)                       the part passes the photo-eye and nobody is told
+    touching           (none)                       the next part lies against the part: one trigger for both
     camera_lost        duration_s                   triggers come without their picture
     clock_wrong        duration_s, offset_s         triggers bear a stamp that is off, and no latched count
     network_delay      duration_s, delay_ms, jitter_ms [0]    triggers take longer to the broker

@@ -18,12 +18,13 @@ SHOWN = 5
 def classify(part: PartTruth, verdict: Verdict | None, evidence: Evidence) -> GateClass:
     """Say what the gate did to one part.
 
-    A part without a verdict of its own was never to pass: the PLC's positive release has to reject it. So was one with
+    A part without a verdict of its own was never to pass: the PLC's positive release has to reject it, and the order of
+    the one that it lay against has to cover it. So was one with
     LET_PASS of which no fresh result stood at the PLC when it was due, or that nobody guarded: to reject it is right,
     and if the I/O module's own stroke only touches it, or the PLC's for a part too close to it, it is collateral, told
     by the module and by the PLC.
     """
-    if verdict is None or verdict.rejects:
+    if part.ahead is not None or verdict is None or verdict.rejects:
         if part.open_for_middle:
             return "right"
         return "missed" if part.sequence in evidence.missed else "wrong"
@@ -47,7 +48,7 @@ def reconcile(evidence: Evidence, *, ports: Mapping[str, int]) -> dict[str, Any]
     # What was published while nobody could hear it stands in the records alone.
     unheard = evidence.decided_within(observed.deaf) - heard.keys()
     verdicts = {**heard, **{sequence: by_sequence[sequence].verdict for sequence in unheard}}
-    classes = {part.sequence: classify(part, by_sequence.get(part.sequence), evidence) for part in truth.parts}
+    classes = {part.part_id: classify(part, by_sequence.get(part.sequence), evidence) for part in truth.parts}
     problems = [
         *_count_problems(evidence, told, heard),
         *_differences("verdicts on MQTT", told, verdicts),
@@ -137,7 +138,7 @@ def _lost_problems(evidence: Evidence) -> Iterable[str]:
         return
     places = [place for place, part in enumerate(evidence.truth.parts) if part.sequence in evidence.arrived]
     between = evidence.truth.parts[places[0] : places[-1]] if places else ()
-    gaps = sum(part.sequence not in evidence.arrived for part in between)
+    gaps = sum(part.sequence not in evidence.arrived for part in between if part.ahead is None)
     if (counted := evidence.plc.counters.get("missed_triggers")) is not None and counted < gaps:
         yield f"the bridge counted {counted} missed triggers, {gaps} parts passed without one"
 
@@ -151,8 +152,8 @@ def _differences(name: str, expected: Mapping[int, object], found: Mapping[int, 
         yield f"{name}: {len(surplus)} that no trigger asked for: {_some(surplus)}"
 
 
-def _gate_problems(evidence: Evidence, classes: Mapping[int, GateClass]) -> Iterable[str]:
-    wrong = [sequence for sequence, kind in classes.items() if kind == "wrong"]
+def _gate_problems(evidence: Evidence, classes: Mapping[str, GateClass]) -> Iterable[str]:
+    wrong = [part.sequence for part in evidence.truth.parts if classes[part.part_id] == "wrong"]
     if wrong:
         yield f"gate wrong for {len(wrong)} parts: {_some(wrong)}"
     counters, missed, named = (
@@ -168,7 +169,7 @@ def _gate_problems(evidence: Evidence, classes: Mapping[int, GateClass]) -> Iter
     untouched = [
         part.sequence
         for part in evidence.truth.parts
-        if part.sequence in named and not part.swept and not unguarded(evidence, part)
+        if part.sequence in named and not part.swept and not part.ahead and not unguarded(evidence, part)
     ]
     if untouched:
         yield f"reported as collateral and never swept: {_some(untouched)}"

@@ -22,6 +22,7 @@ class PartTruth:
     The part was at the gate from `gate_from_ns` (front edge there) to `gate_to_ns` (rear edge there), its middle third
     from `middle_from_ns` to `middle_to_ns`. `open_for_middle`: the gate stood fully open all that time. `swept`: the
     gate was away from its rest at some time while the part was there. `copies` says how often its trigger was told.
+    A part that lay against another has no trigger and no sequence of its own: it bears that of the one `ahead`.
     """
 
     part_id: str
@@ -39,6 +40,7 @@ class PartTruth:
     open_for_middle: bool
     swept: bool
     outcome: Outcome
+    ahead: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

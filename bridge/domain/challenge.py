@@ -9,6 +9,8 @@ from __future__ import annotations
 from bridge.domain.gate_track import PartKey
 from bridge.domain.verdict import Disposition, Judgement, VerdictCode
 
+MET, PASSED, FAILED = "challenge", "challenge passed", "challenge failed"
+"""What the journal's gate events call the part of a test, and its end; a test without an end has no result."""
 NS_PER_H = 3_600_000_000_000
 _BAD = (VerdictCode.FAIL, VerdictCode.UNCERTAIN)
 

@@ -102,7 +102,9 @@ class Reception:
                 moment = replace(moment, doubt="")
             elif moment.doubt:
                 place = NOWHERE
-            measured_mm = self._measured_mm(trigger, moment.at_ns)
+            # The trigger leaves after the rear edge: only a latched count says when the front edge was there.
+            front_ns = self._belt.moment_ns(place.x0_mm, moment.at_ns) if latched and place.x0_mm is not None else None
+            measured_mm = self._measured_mm(trigger, moment.at_ns if front_ns is None else front_ns)
         triggered_ns, touching = moment.at_ns, self._touching(measured_mm)
         part = Part(
             line=self._rules.line,
@@ -124,12 +126,12 @@ class Reception:
             touching=touching,
         )
 
-    def _measured_mm(self, trigger: Trigger, triggered_ns: int) -> float | None:
+    def _measured_mm(self, trigger: Trigger, front_ns: int) -> float | None:
         """Give the length at the photo-eye: as told, else how far the belt ran while the beam was held."""
         if trigger.length_mm is not None or trigger.eye_on_ms is None:
             return trigger.length_mm
-        front_mm = self._belt.position_mm(triggered_ns)
-        rear_mm = self._belt.position_mm(triggered_ns + round(trigger.eye_on_ms * 1e6))
+        front_mm = self._belt.position_mm(front_ns)
+        rear_mm = self._belt.position_mm(front_ns + round(trigger.eye_on_ms * 1e6))
         return None if front_mm is None or rear_mm is None else rear_mm - front_mm
 
     def _length_mm(self, trigger: Trigger, measured_mm: float | None) -> float:

@@ -1,7 +1,8 @@
 """Writes verdicts out as CSV or as lines of JSON, a page at a time, also while a bridge writes.
 
 A page is a short question of its own (all that comes after the last row of the page before), so however slow the reader
-of the export is, nothing holds the bridge's log up. Rows come in the order of their decision, and a row never changes.
+of the export is, nothing holds the bridge's log up. Rows come in the order of their decision, and a row never changes but
+for the result of a challenge test, which is known once its part should be in the bin.
 """
 
 from __future__ import annotations
@@ -9,36 +10,43 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TextIO
 
-from sqlalchemy import Engine, Select, select, tuple_
+from sqlalchemy import Engine, Row, Select, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
+from bridge.domain.challenge import FAILED, MET, PASSED
 from bridge.errors import ConfigError, StartError
 from bridge.records.database import open_for_reading
-from bridge.records.filters import Filter
-from bridge.records.schema import verdicts
+from bridge.records.filters import Filter, of_same_part
+from bridge.records.schema import gate_events, verdicts
 
 Format = Literal["csv", "jsonl"]
 
 PAGE_ROWS = 1000
-COLUMNS = tuple(column.name for column in verdicts.columns)
+CHALLENGES: Mapping[str, str] = MappingProxyType({MET: "no result", PASSED: "passed", FAILED: "failed"})
+COLUMNS = (*(column.name for column in verdicts.columns), "challenge", "challenge_reason")
 # The moment of the decision first: by index, and a later export begins as an earlier one did. The rest is the key.
 ORDER = tuple(
     verdicts.c[name] for name in ("decided_utc", "line", "station", "epoch", "sequence", "part_id", "triggered_utc")
 )
+NOTED = ("event", "reason")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'", "＝", "＋", "－", "＠")
 
 
 def rows(url: str, wanted: Filter, *, now_utc_ns: int) -> Iterator[tuple[Any, ...]]:
-    """Give the verdicts that fit, oldest decision first, each with all columns.
+    """Give the verdicts that fit, oldest decision first, each with all columns and how its challenge test ended.
 
     Raises ConfigError and StartError at once, StartError also later when the database goes.
     """
     clauses = wanted.clauses(now_utc_ns=now_utc_ns)
-    return _pages(open_for_reading(url), select(verdicts).where(*clauses).order_by(*ORDER).limit(PAGE_ROWS))
+    noted = of_same_part(), gate_events.c.event.in_(CHALLENGES)
+    newest = (select(gate_events.c[name]).where(*noted).order_by(gate_events.c.id.desc()).limit(1) for name in NOTED)
+    page = select(verdicts, *(column.scalar_subquery() for column in newest))
+    return _pages(open_for_reading(url), page.where(*clauses).order_by(*ORDER).limit(PAGE_ROWS))
 
 
 def _pages(engine: Engine, page: Select[*tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
@@ -49,12 +57,18 @@ def _pages(engine: Engine, page: Select[*tuple[Any, ...]]) -> Iterator[tuple[Any
             while True:
                 found = connection.execute(question).all()
                 connection.rollback()
-                yield from map(tuple, found)
+                yield from map(_with_challenge, found)
                 if len(found) < PAGE_ROWS:
                     return
                 question = page.where(tuple_(*ORDER) > tuple(found[-1][place] for place in places))
     except SQLAlchemyError as exc:
         raise StartError(f"records.url: can't read the records: {getattr(exc, 'orig', None) or exc}") from exc
+
+
+def _with_challenge(row: Row[*tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Say in a word how the part's challenge test ended, and why it failed; null and null for a part of none."""
+    *cells, event, reason = row
+    return (*cells, None if event is None else CHALLENGES[event], reason if event == FAILED else None)
 
 
 def write(found: Iterator[tuple[Any, ...]], out: TextIO, form: Format) -> int:

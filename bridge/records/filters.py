@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, or_
+from sqlalchemy import ColumnElement, and_, exists, or_
 
+from bridge.domain.challenge import MET
 from bridge.domain.verdict import VerdictCode
 from bridge.errors import ConfigError
-from bridge.records.schema import utc_text, verdicts
+from bridge.records.schema import gate_events, utc_text, verdicts
 
 VERDICT_NAMES = tuple(code.name for code in VerdictCode if code is not VerdictCode.NONE)
 SPAN_S: Mapping[str, int] = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -22,7 +23,8 @@ class Filter:
     """What a verdict has to be; None is anything.
 
     `verdict` is a name in any case; `since` (included) and `until` (not included) are moments as `moment_text` takes them,
-    compared with the moment of the decision; `recipe` is `name@revision` or the name alone.
+    compared with the moment of the decision; `recipe` is `name@revision` or the name alone; `challenge` asks for the
+    parts of challenge tests alone.
     """
 
     verdict: str | None = None
@@ -32,6 +34,7 @@ class Filter:
     recipe: str | None = None
     line: str | None = None
     station: str | None = None
+    challenge: bool = False
 
     def clauses(self, *, now_utc_ns: int | None = None) -> list[ColumnElement[bool]]:
         """Give the conditions on table `verdicts`; raises ConfigError for a filter that makes no sense."""
@@ -51,7 +54,14 @@ class Filter:
         if self.recipe is not None:
             name = verdicts.c.recipe
             wanted.append(or_(name == self.recipe, name.startswith(f"{self.recipe}@", autoescape=True)))
+        if self.challenge:
+            wanted.append(exists().where(of_same_part(), gate_events.c.event == MET))
         return wanted
+
+
+def of_same_part() -> ColumnElement[bool]:
+    """Give the condition that a gate event is of the verdict's part."""
+    return and_(*(gate_events.c[name] == verdicts.c[name] for name in ("line", "station", "epoch", "sequence")))
 
 
 def moment_text(key: str, value: str, *, now_utc_ns: int | None = None) -> str:

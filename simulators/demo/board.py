@@ -122,6 +122,8 @@ class Board:
             del self.parts[next(iter(self.parts))]
         if event["copies"] > 0:
             self.told.add(sequence)
+        if event.get("touching"):
+            return self.note(f"part {sequence}: another lies against it, the eye sees one long part")
         if event["copies"] == 0:
             return self.note(f"part {sequence}: its trigger is lost")
         if event["copies"] > 1:

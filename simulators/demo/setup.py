@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from simulators.demo.options import DemoOptions, OptionsError
-from simulators.fault_kinds import ClockWrong
-from simulators.line.conveyor import BIN_WAY_MM
+from simulators.fault_kinds import ClockWrong, Touching
 from simulators.line.geometry import Geometry
+from simulators.line.marks import BIN_WAY_MM
 
 DEFAULT_PORTS = {"mqtt": 1883, "modbus": 5020, "opcua": 4840, "field": 5021, "http": 9464}
 HOST = "127.0.0.1"
@@ -133,6 +133,8 @@ confirm_window_ms = 100.0
 # Nobody is here to press ClearError: pictures are drawn at random, and faults make whole runs of ERROR and LATE.
 max_consecutive_rejects = 0
 max_consecutive_failures = 0
+# Where the line is to bring parts that touch, what holds the beam for longer than one part is two.
+touching_tolerance_mm = {geometry.touching_mm if options.expects(Touching) else 0.0}
 gate = {{ mode = "{options.gate}", port = {ports["field"]} }}
 """
 

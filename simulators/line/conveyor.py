@@ -10,7 +10,6 @@ import heapq
 import random
 from collections import deque
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Literal
 
 from simulators.fault_kinds import (
@@ -23,6 +22,7 @@ from simulators.fault_kinds import (
     Fault,
     MissingTrigger,
     SpeedRamp,
+    Touching,
 )
 from simulators.faults import FaultSchedule
 from simulators.line.belt import NS, U32, Belt
@@ -30,24 +30,12 @@ from simulators.line.camera import Picture, ReplayCamera
 from simulators.line.field_io import EDGE_SLOTS, Edge, FieldState
 from simulators.line.gate import RejectGate
 from simulators.line.geometry import Geometry
+from simulators.line.marks import Mark, places
 from simulators.truth import Outcome, PartTruth
 
 EventKind = Literal["at_eye", "at_gate", "binned", "passed", "swept", "in_bin", "belt", "fault"]
-BIN_WAY_MM = 60.0
 BIN_PULSE_NS = 50_000_000
 LEAD_IN_MM = 300.0
-
-
-class Mark(IntEnum):
-    """The places that a part's front edge passes, in order."""
-
-    BEAM = 0
-    BEAM_CLEAR = 1
-    GATE = 2
-    MIDDLE = 3
-    MIDDLE_CLEAR = 4
-    GATE_CLEAR = 5
-    BIN = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +70,9 @@ class Riding:
     """A part on the belt. `front_mm` is the belt's position as its front edge meets the beam; `at` the moments since.
 
     `count` is latched at the beam. `clock_off_ns` is how far the stamp of its trigger is off, None while the clock is
-    right; `pictured` whether the camera gave its picture.
+    right; `pictured` whether the camera gave its picture. A part that lies against another, `ahead` of it, has no edge
+    at the eye and no sequence of its own; the trigger of the first is `held` until the beam is free, and then tells for
+    how long that was, `eye_on_ns`.
     """
 
     number: int
@@ -94,6 +84,9 @@ class Riding:
     copies: int = 1
     pictured: bool = True
     clock_off_ns: int | None = None
+    ahead: Riding | None = None
+    held: bool = False
+    eye_on_ns: int | None = None
     at: dict[Mark, int] = field(default_factory=dict)
 
 
@@ -125,11 +118,11 @@ class Conveyor:
         self._close: tuple[int, float] = (0, 0.0)
         self._camera_lost_until_ns = self._clock_wrong_until_ns = now_ns
         self._clock_off_ns = 0
-        self._laid = 0
+        self._laid = self._touched = 0
         self._last_laying = laying.parts
         self._marks: list[tuple[float, int, Mark]] = []
         self._edges: deque[Edge] = deque(maxlen=EDGE_SLOTS)
-        self._edge_number = 0
+        self._met = self._edge_number = 0
         self._blocking: set[int] = set()
         self._binned = 0
         self._bin_pulse_ns = now_ns - BIN_PULSE_NS
@@ -156,7 +149,7 @@ class Conveyor:
         self._marks = [entry for entry in self._marks if Mark.BEAM in self.riding[entry[1]].at]
         heapq.heapify(self._marks)
         self.riding = {number: part for number, part in self.riding.items() if Mark.BEAM in part.at}
-        self._last_laying = self._laid = self._edge_number
+        self._last_laying = self._laid = self._met
 
     def forget(self, *, keep: int) -> None:
         """Keep only the newest truths and movements of the gate: for a line that runs for weeks and has no file to fill."""
@@ -233,7 +226,7 @@ class Conveyor:
         if mark is Mark.BEAM:
             self._meet_beam(part, now_ns, events)
         elif mark is Mark.BEAM_CLEAR:
-            self._blocking.discard(part.number)
+            self._leave_beam(part, now_ns, events)
         elif mark is Mark.GATE:
             events.append(LineEvent(kind="at_gate", at_ns=now_ns, part=part))
         elif mark is Mark.GATE_CLEAR:
@@ -249,52 +242,63 @@ class Conveyor:
 
     def _meet_beam(self, part: Riding, now_ns: int, events: list[LineEvent]) -> None:
         self._blocking.add(part.number)
-        self._edge_number += 1
+        self._met += 1
+        told, leant_on = _first(part), False
         for fault in self._faults.due_at(part.number + 1, self._elapsed_s(now_ns)):
             if isinstance(fault, MissingTrigger):
-                part.copies = 0
+                told.copies = 0
             elif isinstance(fault, DuplicateTrigger):
-                part.copies = 2
+                told.copies = 2
+            elif isinstance(fault, Touching):
+                leant_on = True
             self._befall(fault, now_ns, events)
-        part.count = self.belt.count_for(part.front_mm)
-        part.pictured = now_ns >= self._camera_lost_until_ns
-        part.clock_off_ns = self._clock_off_ns if now_ns < self._clock_wrong_until_ns else None
-        self._edges.append(Edge(sequence=part.sequence, count=part.count))
-        events.append(LineEvent(kind="at_eye", at_ns=now_ns, part=part, copies=part.copies))
+        if part is told:
+            self._edge_number += 1
+            part.count = self.belt.count_for(part.front_mm)
+            part.pictured = now_ns >= self._camera_lost_until_ns
+            part.clock_off_ns = self._clock_off_ns if now_ns < self._clock_wrong_until_ns else None
+            self._edges.append(Edge(sequence=part.sequence, count=part.count))
         if self._last_laying is None or self._laid < self._last_laying:
-            self._lay()
+            told.held = told.held or leant_on
+            self._lay(ahead=part if leant_on else None)
+        if not told.held:
+            events.append(LineEvent(kind="at_eye", at_ns=now_ns, part=part, copies=part.copies))
 
-    def _lay(self) -> None:
-        """Lay the next part: a pitch behind the last, give or take the jitter."""
-        number, laying, geometry = self._laid, self._laying, self._geometry
+    def _leave_beam(self, part: Riding, now_ns: int, events: list[LineEvent]) -> None:
+        """Free the beam, unless a part lies against this one; the trigger of parts that touch is told then."""
+        self._blocking.discard(part.number)
+        told = _first(part)
+        if told.held and all(other.ahead is not part for other in self.riding.values()):
+            told.held, told.eye_on_ns = False, now_ns - told.at[Mark.BEAM]
+            events.append(LineEvent(kind="at_eye", at_ns=now_ns, part=told, copies=told.copies))
+
+    def _lay(self, *, ahead: Riding | None = None) -> None:
+        """Lay the next part: a pitch behind the last, give or take the jitter, or against the one `ahead`."""
+        number, laying = self._laid, self._laying
         if self._last_laying is not None and number >= self._last_laying:
             return
         self._laid += 1
-        jitter = self._random.uniform(-laying.jitter_mm, laying.jitter_mm) / 2 if laying.jitter_mm else 0.0
-        close_parts, close_mm = self._close
-        self._close = (max(0, close_parts - 1), close_mm)
-        self._last_mm += close_mm if close_parts else laying.spacing_mm
-        front_mm = self._last_mm + jitter
-        sequence = (laying.first_sequence + number) % U32
-        length, distance = geometry.part_length_mm, geometry.gate_distance_mm
+        if ahead is not None:
+            self._touched += 1
+            front_mm = self._last_mm = ahead.front_mm + self._geometry.part_length_mm
+        else:
+            jitter = self._random.uniform(-laying.jitter_mm, laying.jitter_mm) / 2 if laying.jitter_mm else 0.0
+            close_parts, close_mm = self._close
+            self._close = (max(0, close_parts - 1), close_mm)
+            self._last_mm += close_mm if close_parts else laying.spacing_mm
+            front_mm = self._last_mm + jitter
+        sequence = (laying.first_sequence + number - self._touched) % U32
         self.riding[number] = Riding(
             number=number,
             sequence=sequence,
-            part_id=f"{laying.part_prefix}{sequence:06d}",
+            part_id=f"{laying.part_prefix}{sequence:06d}" if ahead is None else f"{ahead.part_id}+",
             picture=self._camera.picture_for(number),
             front_mm=front_mm,
             count=self.belt.count_for(front_mm),
+            copies=1 if ahead is None else 0,
+            ahead=ahead,
         )
-        places = {
-            Mark.BEAM: 0.0,
-            Mark.BEAM_CLEAR: length,
-            Mark.GATE: distance,
-            Mark.MIDDLE: distance + length / 3,
-            Mark.MIDDLE_CLEAR: distance + length * 2 / 3,
-            Mark.GATE_CLEAR: distance + length,
-            Mark.BIN: distance + length + BIN_WAY_MM,
-        }
-        for mark, offset_mm in places.items():
+        for mark, offset_mm in places(self._geometry).items():
             heapq.heappush(self._marks, (front_mm + offset_mm, number, mark))
 
     def _leave_gate(self, part: Riding) -> Outcome:
@@ -321,6 +325,12 @@ class Conveyor:
                 open_for_middle=open_there,
                 swept=swept,
                 outcome=outcome,
+                ahead=None if part.ahead is None else part.ahead.part_id,
             )
         )
         return outcome
+
+
+def _first(part: Riding) -> Riding:
+    """Give the foremost of parts that touch: the one whose trigger is for all of them."""
+    return part if part.ahead is None else _first(part.ahead)

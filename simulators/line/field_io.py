@@ -7,7 +7,8 @@ Modbus TCP, any unit id, high word first, zero-based:
     input registers     0-1 encoder count now (u32), 2 belt speed in mm/s, 3-4 sequence of the last part at the beam (u32),
                         5-6 encoder count latched there (u32), 7-8 parts seen in the reject bin (u32),
                         9 edges seen since the start (u16, rolls over),
-                        10-41 the last eight edges, sequence (u32) and latched count (u32) each, slot = edge number mod 8
+                        10-41 the last eight edges, sequence (u32) and latched count (u32) each, slot = edge number mod 8,
+                        42 photo-eye blocked, at the moment of the count
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ GATE_COIL = 0
 DISCRETE_INPUTS = 3
 EDGE_SLOTS = 8
 EDGES_AT = 10
-INPUT_REGISTERS = EDGES_AT + 4 * EDGE_SLOTS
+PHOTO_EYE_AT = EDGES_AT + 4 * EDGE_SLOTS
+INPUT_REGISTERS = PHOTO_EYE_AT + 1
 U16 = 2**16
 U32 = 2**32
 
@@ -51,7 +53,7 @@ def encode_inputs(state: FieldState) -> list[int]:
     last = state.edges[-1] if state.edges else Edge(sequence=0, count=0)
     speed = min(65534, max(0, round(state.speed_mm_s)))
     registers = [*_u32(state.encoder_count), speed, *_u32(last.sequence), *_u32(last.count), *_u32(state.binned)]
-    registers += [state.edge_number % U16, *[0] * (4 * EDGE_SLOTS)]
+    registers += [state.edge_number % U16, *[0] * (4 * EDGE_SLOTS), int(state.photo_eye)]
     first = state.edge_number - len(state.edges)
     for place, edge in enumerate(state.edges[-EDGE_SLOTS:], start=first + max(0, len(state.edges) - EDGE_SLOTS)):
         start = EDGES_AT + 4 * (place % EDGE_SLOTS)
@@ -77,6 +79,7 @@ def decode_inputs(registers: Sequence[int]) -> FieldState:
     return FieldState(
         encoder_count=_join(registers, 0),
         speed_mm_s=float(registers[2]),
+        photo_eye=bool(registers[PHOTO_EYE_AT]),
         binned=_join(registers, 7),
         edge_number=number,
         edges=tuple(edges),

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
-    """Beam to gate, the part, the guard around it, and the gate's own times."""
+    """Beam to gate, the part, the guard around it, and the gate's own times.
+
+    What holds the beam for `touching_mm` more than a part is long is two parts that touch. A gate with a `pulse_ms` is a
+    pusher or an air jet, on for so long around the middle of a part; 0 is one that diverts, open over the whole part.
+    """
 
     gate_distance_mm: float = 600.0
     part_length_mm: float = 100.0
@@ -17,6 +21,8 @@ class Geometry:
     open_lead_ms: float = 40.0
     close_lead_ms: float = 40.0
     counts_per_mm: float = 10.0
+    touching_mm: float = 20.0
+    pulse_ms: float = 0.0
 
     @property
     def window_from_mm(self) -> float:
@@ -50,6 +56,8 @@ _OPTIONS = {
     "open_lead": "gate command to fully open, in ms",
     "close_lead": "gate command to clear, in ms",
     "counts_per_mm": "encoder counts for each mm",
+    "touching": "two parts touch if longer by so much than one, in mm",
+    "pulse": "time that a pusher or an air jet is on, in ms; 0: a gate that diverts",
 }
 _FIELDS = {
     "gate_distance": "gate_distance_mm",
@@ -59,4 +67,6 @@ _FIELDS = {
     "open_lead": "open_lead_ms",
     "close_lead": "close_lead_ms",
     "counts_per_mm": "counts_per_mm",
+    "touching": "touching_mm",
+    "pulse": "pulse_ms",
 }

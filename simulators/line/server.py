@@ -21,6 +21,7 @@ from simulators.line.camera import PictureFolderError, ReplayCamera, find_pictur
 from simulators.line.conveyor import Conveyor, Laying, LineEvent
 from simulators.line.field_io import FieldState
 from simulators.line.geometry import add_geometry_options, geometry_from
+from simulators.line.marks import Mark
 from simulators.line.modbus import FieldServer, PortBusyError, Watchdog
 from simulators.line.triggers import IMAGE_FORMS, TriggerPublisher, encode_trigger, encoded, read_picture
 from simulators.process import die_with_parent, read_lines, run_first, say, settle_memory, stop_signals
@@ -144,7 +145,7 @@ class Driver:
                 self._publish(event, self._publisher)
             say(
                 "at_eye", at_ns=event.at_ns, sequence=part.sequence, part_id=part.part_id, label=part.picture.label,
-                front_mm=round(part.front_mm, 1), copies=event.copies,
+                front_mm=round(part.front_mm, 1), copies=event.copies, touching=part.eye_on_ns is not None,
             )  # fmt: skip
         else:
             say(event.kind, at_ns=event.at_ns, sequence=part.sequence)
@@ -156,11 +157,12 @@ class Driver:
         message = encode_trigger(
             sequence=part.sequence,
             part_id=part.part_id,
-            utc_ns=event.at_ns + self._utc_offset_ns + (part.clock_off_ns or 0),
+            utc_ns=part.at[Mark.BEAM] + self._utc_offset_ns + (part.clock_off_ns or 0),
             count=part.count if part.clock_off_ns is None else None,
             length_mm=self._options.part_length,
             picture=part.picture if part.pictured else None,
             form=self._options.image_form,
+            eye_on_ms=None if part.eye_on_ns is None else part.eye_on_ns / 1e6,
         )
         for _ in range(event.copies):
             publisher.publish(message)

@@ -49,9 +49,11 @@ def encode_trigger(
     length_mm: float,
     picture: Picture | None,
     form: ImageForm,
+    eye_on_ms: float | None = None,
 ) -> TriggerMessage:
-    """Make the trigger of one part, without what its source has not got."""
-    facts: dict[str, Any] = {"part_id": part_id, "sequence": sequence, "ts": stamp(utc_ns), "length_mm": length_mm}
+    """Make the trigger of one part, without what its source has not got; `eye_on_ms` is told instead of the length."""
+    facts: dict[str, Any] = {"part_id": part_id, "sequence": sequence, "ts": stamp(utc_ns)}
+    facts |= {"length_mm": length_mm} if eye_on_ms is None else {"eye_on_ms": round(eye_on_ms, 3)}
     if count is not None:
         facts["encoder"] = count
     if picture is None:

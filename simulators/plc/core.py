@@ -2,7 +2,8 @@
 
 It follows every part from the photo-eye by the latched encoder count and fires the reject gate by counts: from the
 bridge's order where one stands, by its own measure where a part that is due has no LET_PASS of its own (positive
-release). A part that it finds under way at its first scan has none, for an earlier run of its own has left nothing;
+release). A stroke of a pusher or an air jet is its time long around the middle of the part, or of the bridge's order, at
+the present speed. A part that it finds under way at its first scan has none, for an earlier run of its own has left nothing;
 one whose count was reset with the encoder is rejected where the belt must have carried it. Counts are u32 and compared
 as `INT32(now - open_count) >= 0`, the gate's lead being taken off at the present speed. A scan acts when the moment it
 should have hit is nearer than the next scan, so the error lies around zero.
@@ -18,13 +19,12 @@ from typing import Literal
 from simulators.line.field_io import U16, Edge, FieldState
 from simulators.line.geometry import Geometry
 from simulators.plc.tables import GUARD_OR_COLLATERAL, LET_PASS, U32, BridgeResult, int32
+from simulators.plc.windows import Moment, Tracked, Windows, centre, later
 
-Stage = Literal["waiting", "ordered", "firing", "done"]
 By = Literal["order", "release", "let_pass"]
 HEARTBEAT_LIMIT_NS = 2_000_000_000
 # A result follows its part's front edge: one that is older when the part is first seen is of an earlier run of the counter.
 RESULT_LIFE_NS = 1_000_000_000
-PLAUSIBLE_MM = 60.0
 TOP_MM_S = 4500.0
 BACK_MM = 100.0
 SAMPLE_SLACK_NS = 20_000_000
@@ -75,46 +75,6 @@ class ScanOutputs:
     firings: tuple[Firing, ...] = ()
 
 
-@dataclass(slots=True, kw_only=True)
-class Tracked:
-    """One part between beam and gate: the counts between which the gate must be open for it, u32.
-
-    `exact` counts are the bridge's. A `tight` order has no guard left towards a neighbour: it is never fired early.
-    A `lost` part's place is reckoned, because the encoder was reset: whatever the bridge says, it is rejected. One that
-    was `overdue` when it was first seen says nothing of how exactly this PLC fires.
-    """
-
-    sequence: int
-    front_count: int
-    open_count: int
-    close_count: int
-    stage: Stage = "waiting"
-    let_pass: bool = False
-    missed: bool = False
-    exact: bool = False
-    tight: bool = False
-    lost: bool = False
-    overdue: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """Where the belt is as the outputs switch: count (not wrapped to whole counts), counts for each ms, ms of slack."""
-
-    now_ns: int
-    count: int
-    per_ms: float
-    slack_ms: float
-
-    def to_go(self, count: int) -> float:
-        """Give the counts still to go until `count`."""
-        return float(int32(count - self.count))
-
-    def reached(self, count: int, lead_ms: float = 0.0, *, never_early: bool = False) -> bool:
-        """Whether this scan is the nearest one to `count`, less a lead at the present speed, or the first after it."""
-        return self.to_go(count) <= (lead_ms + (0.0 if never_early else self.slack_ms)) * self.per_ms
-
-
 class Plc:
     """Scan cycle of the simulated PLC; see the module. `scan_ms` is its cycle, half of which centres the error."""
 
@@ -122,6 +82,7 @@ class Plc:
         self, *, geometry: Geometry, scan_ms: float = 10.0, min_on_ms: float = 30, min_off_ms: float = 30
     ) -> None:
         self._geometry, self._scan_ms = geometry, scan_ms
+        self._windows = Windows(geometry, scan_ms=scan_ms)
         self._min_on_ns, self._min_off_ns = round(min_on_ms * 1e6), round(min_off_ms * 1e6)
         self._min_off_ms = min_off_ms
         self._parts: list[Tracked] = []
@@ -141,7 +102,11 @@ class Plc:
         self._note_count(inputs)
         self._watch(now_ns, inputs.heartbeat)
         met = self._follow(inputs.field, moment)
+        if inputs.field.photo_eye and self._parts and self._parts[-1].sequence == inputs.field.edges[-1].sequence:
+            self._windows.held(self._parts[-1], inputs.field.encoder_count, moment)
         self._adopt(now_ns, inputs.results)
+        for part in self._parts:
+            self._windows.lay(part, moment)
         decisions = tuple(self._decide(moment))
         firings = tuple(self._switch(moment, inputs.field.speed_mm_s))
         limit = self._geometry.close_lead_ms * moment.per_ms + 100 * self._geometry.counts_per_mm
@@ -193,30 +158,12 @@ class Plc:
         met = field.edges[len(field.edges) - new :]
         for edge in met:
             # One that was latched just before a reset of the encoder is told with the count of before.
-            under_way = self._under_way(edge.count, moment)
+            under_way = self._windows.under_way(edge.count, moment)
             front = edge.count if under_way else (edge.count - self._shift) % U32
-            if (under_way or self._under_way(front, moment)) and all(p.sequence != edge.sequence for p in self._parts):
-                self._parts.append(
-                    Tracked(
-                        sequence=edge.sequence,
-                        front_count=front,
-                        open_count=self._at(front, self._geometry.window_from_mm),
-                        close_count=self._at(front, self._geometry.window_to_mm),
-                        lost=not under_way,
-                        overdue=moment.reached(
-                            self._at(front, self._geometry.window_from_mm), self._geometry.open_lead_ms
-                        ),
-                    )
-                )
+            known = under_way or self._windows.under_way(front, moment)
+            if known and all(p.sequence != edge.sequence for p in self._parts):
+                self._parts.append(self._windows.of(edge.sequence, front, moment, lost=not under_way))
         return met
-
-    def _under_way(self, front_count: int, moment: Moment) -> bool:
-        """Whether a part that met the beam at a count is between beam and the end of its window."""
-        gone_mm = -moment.to_go(front_count) / self._geometry.counts_per_mm
-        return -PLAUSIBLE_MM <= gone_mm < self._geometry.window_to_mm
-
-    def _at(self, front_count: int, way_mm: float) -> int:
-        return (front_count + round(way_mm * self._geometry.counts_per_mm)) % U32
 
     def _adopt(self, now_ns: int, results: Iterable[BridgeResult]) -> None:
         for result in results:
@@ -227,20 +174,14 @@ class Plc:
             if part.stage != "waiting" or part.lost or part.sequence not in self._results:
                 continue
             _, result = self._results.pop(part.sequence)
-            part.let_pass = result.disposition == LET_PASS
+            part.let_pass = result.disposition == LET_PASS and not part.longer
             part.missed = result.missed
-            if result.has_order and self._plausible(part, result):
+            if result.has_order and self._windows.plausible(part, result):
                 part.stage, part.exact = "ordered", True
                 part.tight = bool(result.flags & GUARD_OR_COLLATERAL)
-                part.open_count, part.close_count = result.open_count, result.close_count
-
-    def _plausible(self, part: Tracked, result: BridgeResult) -> bool:
-        """Whether an order lies where this part's own can be: one that doesn't is garbage, and positive release acts."""
-        limit = PLAUSIBLE_MM * self._geometry.counts_per_mm
-        return (
-            abs(int32(result.open_count - part.open_count)) <= limit
-            and abs(int32(result.close_count - part.close_count)) <= limit
-        )
+                closing = later(result.close_count, part.close_count) if part.longer else result.close_count
+                part.open_count, part.close_count = result.open_count, closing
+                part.middle_count = centre(result.open_count, result.close_count)
 
     def _decide(self, moment: Moment) -> Iterable[Decision]:
         """Settle every part that is due: the one place where a part may be let pass."""
@@ -248,7 +189,7 @@ class Plc:
         for part in self._parts:
             if part.stage not in ("waiting", "ordered"):
                 continue
-            if not moment.reached(self._opening(part, moment), lead_ms, never_early=part.tight):
+            if not moment.reached(self._windows.opening(part, self._parts, moment), lead_ms, never_early=part.tight):
                 continue
             lives = self._bridge_lives(moment.now_ns)
             if part.stage == "waiting" and part.let_pass and lives:
@@ -260,6 +201,8 @@ class Plc:
                 reason = "REJECT"
             elif part.lost:
                 reason = "the encoder was reset"
+            elif part.longer:
+                reason = "it held the beam for longer than a part"
             elif part.missed:
                 reason = "the bridge's order was missed"
             else:
@@ -274,7 +217,7 @@ class Plc:
         """Open while any part that is fired on has its window, and between windows too near to close."""
         firing = [part for part in self._parts if part.stage == "firing"]
         for part in firing:
-            if moment.reached(self._closing(part, moment)):
+            if moment.reached(self._windows.closing(part, self._parts, moment)):
                 part.stage = "done"
         open_parts = [part for part in firing if part.stage == "firing"]
         wanted = bool(open_parts) or (self._gate and self._holds(moment))
@@ -292,7 +235,10 @@ class Plc:
     def _firing(self, part: Tracked, moment: Moment, speed_mm_s: float) -> Firing:
         error_ms = None
         if moment.per_ms > 0 and not part.overdue:
-            error_ms = self._geometry.open_lead_ms - moment.to_go(self._opening(part, moment)) / moment.per_ms
+            error_ms = (
+                self._geometry.open_lead_ms
+                - moment.to_go(self._windows.opening(part, self._parts, moment)) / moment.per_ms
+            )
         return Firing(sequence=part.sequence, at_ns=moment.now_ns, error_ms=error_ms, speed_mm_s=speed_mm_s)
 
     def _holds(self, moment: Moment) -> bool:
@@ -306,33 +252,3 @@ class Plc:
             if undecided and moment.reached(part.open_count, geometry.open_lead_ms + self._min_off_ms):
                 return True
         return False
-
-    def _opening(self, part: Tracked, moment: Moment) -> int:
-        """Give where the gate must be open: without the front guard where opening would sweep a part that passed."""
-        if part.exact:
-            return part.open_count
-        geometry = self._geometry
-        rear_mm = geometry.gate_distance_mm + geometry.part_length_mm + geometry.part_length_tolerance_mm
-        sweep_counts = (geometry.open_lead_ms + self._scan_ms) * moment.per_ms
-        latest = self._at(part.front_count, geometry.gate_distance_mm)
-        for other in self._parts:
-            if other.let_pass and int32(part.front_count - other.front_count) > 0:
-                clear = (self._at(other.front_count, rear_mm) + round(sweep_counts)) % U32
-                if int32(clear - part.open_count) > 0:
-                    return clear if int32(latest - clear) > 0 else latest
-        return part.open_count
-
-    def _closing(self, part: Tracked, moment: Moment) -> int:
-        """Give where the gate may close: without the rear guard where closing would sweep a part that is to pass."""
-        if part.exact:
-            return part.close_count
-        geometry = self._geometry
-        rear_mm = geometry.gate_distance_mm + geometry.part_length_mm + geometry.part_length_tolerance_mm
-        earliest = self._at(part.front_count, rear_mm)
-        sweep_counts = (geometry.close_lead_ms + self._scan_ms) * moment.per_ms
-        for other in self._parts:
-            if other.let_pass and int32(other.front_count - part.front_count) > 0:
-                clear = (self._at(other.front_count, geometry.gate_distance_mm) - round(sweep_counts)) % U32
-                if int32(part.close_count - clear) > 0:
-                    return clear if int32(clear - earliest) > 0 else earliest
-        return part.close_count

@@ -253,6 +253,27 @@ def test_the_eyes_time_counts_by_how_far_the_belt_ran() -> None:
     assert (admission.part.length_mm, admission.touching) == (100.0, ""), "it stood under the eye"
 
 
+@pytest.mark.parametrize(("length_mm", "touch"), [(100, False), (200, True)])
+def test_a_latched_count_says_since_when_the_beam_was_held_though_the_trigger_left_as_it_cleared(
+    length_mm: int, touch: bool
+) -> None:
+    # The belt comes to a stand with the part in the beam and starts again after 2 s; the trigger leaves behind the rear edge.
+    belt, places_mm = Belt(BeltSettings(speed_source="encoder")), [0.0]
+    for at_ms in range(3000):
+        standing = min(1.0, max(0.0, (at_ms - 500) / 100)) - min(1.0, max(0.0, (at_ms - 2600) / 100))
+        places_mm.append(places_mm[-1] + 1.2 * (1.0 - standing))
+    front_ms = 480
+    rear_ms = next(ms for ms, mm in enumerate(places_mm) if mm >= places_mm[front_ms] + length_mm)
+    for at_ms in range(0, rear_ms, 10):
+        belt.encoder_sample(round(10 * places_mm[at_ms]), at_ms * MS)
+    count = round(10 * places_mm[front_ms])
+    admission = admitted(belt, encoder_counts=count, eye_on_ms=float(rear_ms - front_ms), arrived_ns=rear_ms * MS)
+    assert rear_ms > 2600
+    assert admission.part is not None
+    assert admission.part.length_mm == pytest.approx(length_mm, abs=5.0)
+    assert bool(admission.touching) == touch
+
+
 def test_a_length_of_an_unknown_belt_is_none() -> None:
     admission = admitted(Belt(BeltSettings(speed_source="mqtt")), eye_on_ms=175.0)
     assert admission.part is not None

@@ -146,6 +146,8 @@ class PlanBridge(SimulatedBridge):
                 length_tolerance_mm=geometry.part_length_tolerance_mm,
                 guard_mm=geometry.guard_mm,
                 firing_jitter_ms=self.firing_jitter_ms,
+                kind="pulse" if geometry.pulse_ms else "divert",
+                pulse_ms=geometry.pulse_ms or 50.0,
             ),
             self._belt,
         )
@@ -162,13 +164,22 @@ class PlanBridge(SimulatedBridge):
 
     def expect(self, part: Riding, triggered_ns: int) -> None:
         placed = self._belt.place(triggered_ns=triggered_ns, latched_count=part.count, now_ns=triggered_ns)
-        self._plan.expect((1, part.sequence), x0_mm=placed.x0_mm, count_at_trigger=placed.count_at_trigger)
+        length_mm = None
+        if part.eye_on_ns is not None:
+            front_mm, rear_mm = (self._belt.position_mm(triggered_ns - ns) for ns in (part.eye_on_ns, 0))
+            length_mm = None if front_mm is None or rear_mm is None else rear_mm - front_mm
+        self._plan.expect(
+            (1, part.sequence),
+            x0_mm=placed.x0_mm,
+            count_at_trigger=placed.count_at_trigger,
+            length_mm=length_mm,
+        )
 
     def decide(self, part: Riding, now_ns: int) -> BridgeResult:
         key = (1, part.sequence)
         deadline_ns = self._plan.deadline_ns(key, now_ns)
         late = deadline_ns is not None and now_ns > deadline_ns
-        passes = part.picture.label == "good" and not late
+        passes = part.picture.label == "good" and not late and part.eye_on_ns is None
         outcome = self._plan.order_for(key, Disposition.LET_PASS if passes else Disposition.REJECT, now_ns)
         order = outcome.order
         self.collateral |= {swept[1] for swept in outcome.collateral}
@@ -199,6 +210,7 @@ class Run:
     binned: int
     missed: frozenset[int]
     collateral: frozenset[int]
+    fully_open: tuple[tuple[int, int], ...] = ()
 
 
 def run_line(
@@ -276,4 +288,5 @@ def run_line(
         binned=sum(truth.outcome == "binned" for truth in conveyor.truths),
         missed=frozenset(bridge.missed),
         collateral=frozenset(bridge.collateral),
+        fully_open=tuple(conveyor.gate.fully_open),
     )

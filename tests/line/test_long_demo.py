@@ -121,7 +121,7 @@ def check_faulty(report: dict[str, Any]) -> None:
     assert report["triggers"] == sum(report["verdicts"].values()) == report["records"]
     assert sum(report["gate"].values()) == report["parts"]
     assert report["gate"]["wrong"] == 0
-    named = {entry["sequence"]: entry for entry in report["exceptions"]}
+    named = {entry["part_id"]: entry for entry in report["exceptions"]}
     assert len(named) == len(report["exceptions"])
     assert all(entry["part_id"] and entry["cause"] for entry in named.values())
     assert len([e for e in named.values() if e["class"] == "no trigger"]) == report["parts"] - report["triggers"]
@@ -146,6 +146,27 @@ def test_a_fault_of_a_process_leaves_no_part_wrong(tmp_path: Path, kind: str) ->
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("gate", ["plc", "bridge"])
+def test_parts_that_touch_fall_both_and_are_one_verdict(tmp_path: Path, gate: str) -> None:
+    faults, keep = tmp_path / "faults.toml", tmp_path / "kept"
+    faults.write_text("".join(f'[[fault]]\nkind = "touching"\nat_part = {n}\n' for n in (6, 14, 15, 23)))
+    report = run_demo(tmp_path, "--parts", "30", "--gate", gate, "--faults", str(faults), "--keep", str(keep))
+
+    check_faulty(report)
+    assert (report["parts"], report["triggers"]) == (30, 26)
+    parts = json.loads((keep / "conveyor.json").read_text())["parts"]
+    pairs = {part["sequence"] for part in parts if part["ahead"]}
+    assert [part["outcome"] for part in parts if part["sequence"] in pairs] == ["binned"] * 7
+    assert "PARTS_TOUCH" in report["alarms"]
+    assert not {"TRIGGER_MISSED", "PASS_IN_BIN", "REJECT_NOT_CONFIRMED"} & set(report["alarms"])
+    causes = {entry["sequence"]: entry["cause"] for entry in report["exceptions"] if entry["class"] == "error"}
+    assert causes.keys() == pairs
+    assert all(cause.startswith("parts touch: ") for cause in causes.values())
+    assert not report["stop_requested"]
+
+
+@pytest.mark.soak
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("gate", ["plc", "bridge"])
 def test_all_the_faults_that_there_are_leave_no_part_wrong(tmp_path: Path, gate: str) -> None:
@@ -153,7 +174,8 @@ def test_all_the_faults_that_there_are_leave_no_part_wrong(tmp_path: Path, gate:
 
     check_faulty(report)
     assert report["gate"]["collateral"] > 0
-    assert {"ENCODER_RESET", "JOURNAL_DEAD", "CLOCK", "COLLATERAL", "ORDER_MISSED"} <= set(report["alarms"])
+    alarms = {"ENCODER_RESET", "JOURNAL_DEAD", "CLOCK", "COLLATERAL", "ORDER_MISSED", "PARTS_TOUCH"}
+    assert alarms <= set(report["alarms"])
     named = {entry["class"] for entry in report["exceptions"]}
     assert {"no trigger", "error", "late"} <= named
     assert ("released" in named) == (gate == "plc"), "the bridge gives the releases itself"

@@ -11,8 +11,9 @@ from bridge.domain.confirmation import Confirmations
 from bridge.domain.guards import GuardSettings
 from simulators.fault_kinds import EncoderReset, MissingTrigger
 from simulators.faults import ScheduledFault
-from simulators.line.conveyor import BIN_WAY_MM, Riding
+from simulators.line.conveyor import Riding
 from simulators.line.field_io import FieldState
+from simulators.line.marks import BIN_WAY_MM
 from simulators.plc.tables import LET_PASS, ORDER_VALID, BridgeResult, int32
 from tests.line.simulated_line import PlanBridge, Run, run_line
 from tests.line.test_simulated_line import random_faults

@@ -6,7 +6,16 @@ import random
 
 import pytest
 
-from simulators.fault_kinds import BeltStop, Burst, DuplicateTrigger, EncoderReset, Fault, MissingTrigger, SpeedRamp
+from simulators.fault_kinds import (
+    BeltStop,
+    Burst,
+    DuplicateTrigger,
+    EncoderReset,
+    Fault,
+    MissingTrigger,
+    SpeedRamp,
+    Touching,
+)
 from simulators.faults import ScheduledFault
 from simulators.line.geometry import Geometry
 from tests.line.simulated_line import LabelBridge, PlanBridge, Run, SimulatedBridge, run_line
@@ -24,6 +33,8 @@ def wrong_parts(run: Run) -> list[str]:
             found.append(f"{truth.sequence}: to be rejected by {decision.by} ({decision.reason}), was {truth.outcome}")
         elif not decision.reject and truth.swept:
             found.append(f"{truth.sequence}: to pass, was swept")
+        elif truth.ahead is not None and not decision.reject:
+            found.append(f"{truth.part_id}: passed in the shadow of another")
         elif truth.copies == 0 and not decision.reject:
             found.append(f"{truth.sequence}: passed without a trigger")
         elif truth.label != "good" and not decision.reject:
@@ -39,6 +50,7 @@ def random_faults(chance: random.Random, parts: int) -> tuple[ScheduledFault, ..
                 SpeedRamp(to_mm_s=chance.uniform(300, 1300), duration_s=chance.uniform(0.3, 2.0)),
                 DuplicateTrigger(),
                 MissingTrigger(),
+                Touching(),
             )
         )
 
@@ -100,6 +112,51 @@ def test_a_lost_trigger_s_part_is_rejected_by_positive_release() -> None:
     decision = next(d for d in run.decisions if d.sequence == 5)
     assert (decision.reject, decision.by) == (True, "release")
     assert next(t for t in run.truths if t.sequence == 5).outcome == "binned"
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("bridge_type", [LabelBridge, PlanBridge])
+def test_parts_that_touch_are_rejected_both_whoever_noticed(bridge_type: type[SimulatedBridge], told: bool) -> None:
+    # Parts 4 and 5 are good ones. LabelBridge judges the first alone and lets it pass: the PLC's own eye knows better.
+    faults = (ScheduledFault(fault=Touching(), at_part=4),)
+    silent = frozenset() if told else frozenset({4})
+    run = run_line(seed=1, parts=9, faults=faults, bridge_type=bridge_type, silent=silent)
+
+    pair = [truth for truth in run.truths if truth.sequence == 4]
+    assert [(truth.part_id, truth.ahead, truth.outcome) for truth in pair] == [
+        ("P-000004", None, "binned"), ("P-000004+", "P-000004", "binned"),
+    ]  # fmt: skip
+    decision = next(d for d in run.decisions if d.sequence == 4)
+    assert decision.by == ("order" if told and bridge_type is PlanBridge else "release")
+    assert [truth.sequence for truth in run.truths] == [1, 2, 3, 4, 4, 5, 6, 7, 8]
+    assert wrong_parts(run) == []
+    assert not run.collateral
+
+
+@pytest.mark.parametrize("bridge_type", [LabelBridge, PlanBridge])
+def test_a_pusher_meets_every_reject_and_no_part_that_is_to_pass(bridge_type: type[SimulatedBridge]) -> None:
+    wrong: dict[int, list[str]] = {}
+    strokes: list[float] = []
+    for seed in range(40):
+        chance = random.Random(seed)
+        speed_mm_s = chance.uniform(800, 1250)
+        geometry = Geometry(pulse_ms=70.0, open_lead_ms=20.0, close_lead_ms=20.0)
+        faults = (
+            ScheduledFault(fault=chance.choice((MissingTrigger(), DuplicateTrigger())), at_part=4),
+            ScheduledFault(fault=BeltStop(duration_s=chance.uniform(0.1, 1.0), ramp_s=0.1), at_part=9),
+        )
+        run = run_line(
+            seed=seed, parts=14, speed_mm_s=speed_mm_s, spacing_mm=chance.uniform(182, 400), geometry=geometry,
+            faults=faults[: seed % 3], bridge_type=bridge_type, latency_ms=(5.0, 60.0),
+        )  # fmt: skip
+        if found := wrong_parts(run):
+            wrong[seed] = found
+        strokes += [(end_ns - start_ns) / 1e6 for start_ns, end_ns in run.fully_open if seed % 3 < 2]
+
+    assert wrong == {}
+    # Two rejects whose strokes lie too near each other for the gate to come back are one stroke.
+    assert len(strokes) > 100
+    assert sum(50 <= each <= 90 for each in strokes) > 0.9 * len(strokes)
 
 
 def test_a_duplicate_trigger_fires_the_gate_no_second_time() -> None:

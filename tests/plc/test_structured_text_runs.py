@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from bridge.outputs.plc.register_map import encode, encode_slot
 from bridge.outputs.plc.view import PlcView, Shown
 from bridge.outputs.plc.words import WordOrder
 from bridge.ports import Outcome
-from simulators.fault_kinds import BeltStop, EncoderReset, MissingTrigger, SpeedRamp
+from simulators.fault_kinds import BeltStop, EncoderReset, MissingTrigger, SpeedRamp, Touching
 from simulators.faults import ScheduledFault
 from simulators.line.field_io import Edge, FieldState
 from simulators.line.geometry import Geometry
@@ -34,7 +36,8 @@ from simulators.plc.tables import (
 )
 from tests.line.simulated_line import LabelBridge, PlanBridge, SimulatedBridge, run_line
 from tests.outputs.samples import READY, outcome
-from tests.plc.twin import Registers, StructuredPlc, TwinPlc, library
+from tests.plc.st_interpreter import Library
+from tests.plc.twin import Registers, StructuredPlc, TwinPlc, library, source
 
 # blark needs some seconds to read the text, once.
 pytestmark = pytest.mark.timeout(120)
@@ -87,6 +90,12 @@ def test_the_gate_is_that_of_the_simulated_plc_at_every_scan_of_many_lines(bridg
         ("silent parts near each other", {"silent": frozenset({4, 5, 6, 7}), "spacing_mm": 200.0}, "release"),
         ("bridge dies", {"bridge_dies_after_ms": 1500.0, "parts": 30}, "release"),
         ("merged windows", {"spacing_mm": 130.0, "parts": 16}, "order"),
+        ("parts that touch", {"faults": (ScheduledFault(fault=Touching(), at_part=4),)}, "order"),
+        (
+            "parts that touch and nobody judges",
+            {"faults": (ScheduledFault(fault=Touching(), at_part=4),), "silent": frozenset({4})},
+            "release",
+        ),
     ],
 )
 def test_the_gate_is_that_of_the_simulated_plc_when(name: str, arguments: dict[str, Any], reached: str) -> None:
@@ -96,6 +105,120 @@ def test_the_gate_is_that_of_the_simulated_plc_when(name: str, arguments: dict[s
 
     assert twin.decided[reached] > 0
     assert twin.switches > 1
+
+
+PULSE = Geometry(pulse_ms=60.0)
+
+
+@pytest.mark.parametrize("bridge_type", [LabelBridge, PlanBridge])
+def test_a_pusher_s_strokes_are_those_of_the_simulated_plc_at_every_scan(bridge_type: type[SimulatedBridge]) -> None:
+    orders = releases = 0
+    for seed in range(6):
+        chance = random.Random(seed)
+        twin = TwinPlc(geometry=replace(PULSE, pulse_ms=chance.choice((50.0, 80.0, 33.0)), counts_per_mm=8.192))
+        run_line(
+            seed=seed, parts=10, speed_mm_s=chance.uniform(600, 1250), spacing_mm=chance.uniform(185, 300),
+            jitter_mm=1.0, geometry=twin.geometry, bridge_type=bridge_type, plc=twin, silent=frozenset({3, 7}),
+            first_count=chance.choice((0, 2**32 - 9000)),
+            faults=(ScheduledFault(fault=SpeedRamp(to_mm_s=500, duration_s=0.5), at_part=4),
+                    ScheduledFault(fault=Touching(), at_part=8)),
+        )  # fmt: skip
+        orders, releases = orders + twin.decided["order"], releases + twin.decided["release"]
+
+    assert releases > 10
+    assert orders > 10 or bridge_type is LabelBridge
+
+
+PLANTED = [
+    ("the middle is the part's front", "Geometry.PartLengthMm / 2.0", "Geometry.PartLengthMm / 20.0"),
+    ("a stroke of half its time", "Geometry.PulseMs / 2.0", "Geometry.PulseMs / 4.0"),
+    ("a stroke for the speed of the order", "parts[i].OpenCount := LG_Add(Count := parts[i].MiddleCount, Way := -half);", ""),
+    ("a stroke at the end of the order's window", "MiddleCount := middle;", "MiddleCount := kept[slot].CloseCount;"),
+    ("the eye is not looked at", "IF EyeBlocked AND", "IF FALSE AND"),
+    ("a LET_PASS for two parts", "kept[slot].Disposition = 1 AND parts[i].Longer = 0", "kept[slot].Disposition = 1"),
+    ("an order of one part for two", "IF Geometry.Pulse AND parts[stay].Stage = 1 THEN", "IF FALSE THEN"),
+    ("any order is believed", "known := stride >= 0", "known := stride >= stride"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "right", "planted"), PLANTED, ids=[name for name, _, _ in PLANTED])
+def test_a_mistake_in_the_strokes_or_the_eye_is_seen(name: str, right: str, planted: str) -> None:
+    del name
+    text = source()
+    assert text.count(right) >= 1
+    mistaken = Library(text.replace(right, planted))
+
+    assert differs(mistaken)
+
+
+def test_the_text_without_a_mistake_is_not_accused() -> None:
+    assert not differs(library())
+
+
+def differs(blocks: Library) -> bool:
+    """Whether the gate of these blocks differs from the simulated PLC's on strokes at a changing speed, and on pairs."""
+    line = PolledTwin(PULSE)
+    line.twin.structured = StructuredPlc(PULSE, blocks=blocks)
+    orders = {1: (200, 5_900, 6_950), 2: (200, 7_200, 5_800), 4: (60, 5_850, 7_150)}
+    try:
+        line.run(20)
+        for sequence, held_ms in ((1, 0), (2, 0), (3, 0), (4, 205), (5, 205)):
+            met_ms, line.speed_mm_s = line.at_ms, 1000.0
+            line.part(sequence)
+            line.held_until_ms = met_ms + held_ms
+            told_ms, opens, closes = orders.get(sequence, (250, 0, 0))
+            line.run(met_ms + told_ms)
+            if opens:
+                line.registers.show(BridgeResult(
+                    sequence=sequence, verdict=2, disposition=REJECT, flags=ORDER,
+                    open_count=line.front + opens, close_count=line.front + closes,
+                ))  # fmt: skip
+            elif sequence == 5:
+                line.result(sequence, LET_PASS)
+            line.run(met_ms + 300)
+            line.speed_mm_s = 700.0
+            line.run(met_ms + 1200)
+    except AssertionError:
+        return True
+    return False
+
+
+def test_a_stroke_is_its_time_long_around_the_middle_at_any_speed() -> None:
+    for speed_mm_s, order in ((1000.0, True), (500.0, True), (500.0, False), (1250.0, False)):
+        line = PolledTwin(PULSE)
+        line.speed_mm_s = speed_mm_s
+        line.run(20)
+        line.part(1)
+        middle = line.front + 6500
+        line.run(60)
+        if order:
+            # Planned at 1200 mm/s: 72 mm wide.
+            line.registers.show(BridgeResult(
+                sequence=1, verdict=2, disposition=REJECT, flags=ORDER, open_count=middle - 360, close_count=middle + 360
+            ))  # fmt: skip
+        line.run(2000)
+
+        on = [ms for ms, gate in line.gate.items() if gate]
+        middle_ms = 20 + 650 / speed_mm_s * 1000
+        # 40 ms of lead and 60 ms open, to the scan: half before the middle, half behind it.
+        assert abs(on[0] + 40 + 30 - middle_ms) <= 6
+        assert abs(on[-1] + 10 - 30 - middle_ms) <= 6
+        assert line.decided == {"let_pass": 0, "order": int(order), "release": int(not order)}
+
+
+@pytest.mark.parametrize(("apart_ms", "on_off_ms"), [(60, [70]), (100, [30, 70, 30])])
+def test_a_short_stroke_has_the_shortest_on_time_and_one_too_near_the_next_for_the_shortest_off_time_holds(
+    apart_ms: int, on_off_ms: list[int]
+) -> None:
+    line = PolledTwin(Geometry(pulse_ms=8.0, open_lead_ms=5.0, close_lead_ms=5.0))
+    line.run(20)
+    line.part(1)
+    line.run(20 + apart_ms)
+    line.part(2)
+    line.run(1200)
+
+    switches = [ms for ms, gate in line.gate.items() if gate != line.gate.get(ms - 10, False)]
+    assert [after - before for before, after in itertools.pairwise(switches)] == on_off_ms
 
 
 def test_the_comparison_can_fail() -> None:
@@ -123,23 +246,25 @@ class Words:
 class PolledTwin:
     """Both PLCs with the bridge's words before them, polled by the simulated PLC's own link: one part each 200 ms."""
 
-    def __init__(self) -> None:
-        self.twin, self.registers = TwinPlc(geometry=Geometry()), Registers()
+    def __init__(self, geometry: Geometry | None = None) -> None:
+        self.twin, self.registers = TwinPlc(geometry=geometry or Geometry()), Registers()
         self.link = BridgeLink(Words(self.registers))  # type: ignore[arg-type]
         self.twin.registers = self.registers
         self.edges: tuple[Edge, ...] = ()
         self.number = 0
         self.gate: dict[int, bool] = {}
-        self.at_ms = self.jump = 0
+        self.at_ms = self.jump = self.held_until_ms = self.moved = self.front = 0
+        self.speed_mm_s = 1000.0
 
     @property
     def count(self) -> int:
         """The encoder's count now; `jump` is what a reset has added to it."""
-        return (10 * self.at_ms + self.jump) % U32
+        return (self.moved + self.jump) % U32
 
     def part(self, sequence: int) -> None:
         """A part meets the beam now."""
         self.number += 1
+        self.front = self.count
         self.edges = (*self.edges, Edge(sequence=sequence, count=self.count))[-8:]
 
     def result(self, sequence: int, disposition: int, *, flags: int = 0, met_ms: int = 0) -> None:
@@ -149,12 +274,15 @@ class PolledTwin:
         ))  # fmt: skip
 
     def run(self, until_ms: int, *, beats: bool = True) -> None:
-        """Scan both every 10 ms at 1,000 mm/s, comparing each time."""
+        """Scan both every 10 ms, comparing each time."""
         while self.at_ms < until_ms:
             if beats:
                 self.registers.beat(self.at_ms // 500)
             live, fresh = answer(self.link.poll())
-            state = FieldState(encoder_count=self.count, speed_mm_s=1000.0, edge_number=self.number, edges=self.edges)
+            state = FieldState(
+                encoder_count=self.count, speed_mm_s=self.speed_mm_s, edge_number=self.number, edges=self.edges,
+                photo_eye=self.at_ms < self.held_until_ms,
+            )  # fmt: skip
             now_ns = self.at_ms * MS
             inputs = ScanInputs(sampled_ns=now_ns, field=state, results=tuple(fresh), heartbeat=live.heartbeat)
             # Shown already: the words are the bridge's own here.
@@ -163,6 +291,7 @@ class PolledTwin:
             self.twin.compare(now_ns, expected, gate)
             self.gate[self.at_ms] = gate
             self.at_ms += 10
+            self.moved += round(self.speed_mm_s / 10)
 
     @property
     def decided(self) -> dict[str, int]:
@@ -364,6 +493,52 @@ def test_an_order_of_the_bridge_is_fired_by_its_counts(flags: int) -> None:
     on = [ms for ms, gate in line.gate.items() if gate]
     assert (on[0], on[-1]) == (570 if flags & GUARD_OR_COLLATERAL else 560, 720)
     assert line.decided == {"let_pass": 0, "order": 1, "release": 0}
+
+
+@pytest.mark.parametrize(
+    ("told_ms", "disposition", "closes", "by", "off_ms"),
+    [
+        (60, LET_PASS, 7150, "release", 830),
+        (300, LET_PASS, 7150, "release", 830),
+        (1200, LET_PASS, 7150, "release", 830),
+        (60, REJECT, 7150, "order", 830),
+        (300, REJECT, 7150, "release", 830),
+        (300, REJECT, 8600, "order", 880),
+        (300, REJECT, 14_300, "release", 830),
+    ],
+)
+def test_what_holds_the_beam_for_longer_than_a_part_is_rejected_as_far_as_it_was_seen(
+    told_ms: int, disposition: int, closes: int, by: str, off_ms: int
+) -> None:
+    line = PolledTwin()
+    line.run(20)
+    line.part(65_535)
+    line.held_until_ms = 225
+    line.run(told_ms)
+    line.registers.show(BridgeResult(
+        sequence=65_535, verdict=1 if disposition == LET_PASS else 2, disposition=disposition,
+        flags=0 if disposition == LET_PASS else ORDER, open_count=200 + 5850, close_count=200 + closes,
+    ))  # fmt: skip
+    line.run(1500)
+
+    # Met at 20 ms, still seen at 220 ms: 200 mm, so open to 800 + 15 mm behind the beam, or as far as a longer order says.
+    on = [ms for ms, gate in line.gate.items() if gate]
+    assert (on[0], on[-1] + 10) == (560, off_ms)
+    assert line.decided == {"let_pass": 0, "order": 0, "release": 0, by: 1}
+
+
+def test_without_a_measure_for_parts_that_touch_the_eye_says_nothing() -> None:
+    plc, registers = StructuredPlc(Geometry(touching_mm=0.0)), Registers()
+    for at_ms in range(0, 1000, 10):
+        registers.beat(at_ms // 500)
+        if at_ms == 300:
+            registers.show(BridgeResult(sequence=1, verdict=1, disposition=LET_PASS))
+        state = FieldState(
+            encoder_count=10 * at_ms, speed_mm_s=1000.0, photo_eye=at_ms < 300, edge_number=1,
+            edges=(Edge(sequence=1, count=0),),
+        )  # fmt: skip
+        assert not plc.scan(at_ms * MS, sampled_ns=at_ms * MS, state=state, words=registers.words)
+    assert plc.gate["LetPassed"] == 1
 
 
 def test_before_the_first_answer_every_part_is_rejected() -> None:

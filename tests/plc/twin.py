@@ -16,10 +16,15 @@ from tests.plc.st_interpreter import Instance, Library
 U16 = 2**16
 
 
+def source() -> str:
+    """Give the blocks' text as `linegate tags --format st` prints it."""
+    return files("bridge.outputs.plc").joinpath("linegate_blocks.st").read_text(encoding="utf-8")
+
+
 @cache
 def library() -> Library:
-    """Give the blocks as `linegate tags --format st` prints them."""
-    return Library(files("bridge.outputs.plc").joinpath("linegate_blocks.st").read_text(encoding="utf-8"))
+    """Give the blocks, ready to run."""
+    return Library(source())
 
 
 @dataclass(kw_only=True)
@@ -46,14 +51,18 @@ class Registers:
 class StructuredPlc:
     """FB_LinegateResults and FB_LinegateRejectGate, called as their comment says."""
 
-    def __init__(self, geometry: Geometry, *, scan_ms: float = 10.0, max_on_us: int = 0) -> None:
-        self.reader: Instance = library().new("FB_LinegateResults")
-        self.gate: Instance = library().new("FB_LinegateRejectGate")
-        self._measures = library().struct(
+    def __init__(
+        self, geometry: Geometry, *, scan_ms: float = 10.0, max_on_us: int = 0, blocks: Library | None = None
+    ) -> None:
+        blocks = blocks or library()
+        self.reader: Instance = blocks.new("FB_LinegateResults")
+        self.gate: Instance = blocks.new("FB_LinegateRejectGate")
+        self._measures = blocks.struct(
             "ST_LinegateGeometry", GateDistanceMm=geometry.gate_distance_mm, PartLengthMm=geometry.part_length_mm,
             LengthToleranceMm=geometry.part_length_tolerance_mm, GuardMm=geometry.guard_mm,
             CountsPerMm=geometry.counts_per_mm, OpenLeadMs=geometry.open_lead_ms, CloseLeadMs=geometry.close_lead_ms,
-            ScanMs=scan_ms, MaxOnUs=max_on_us,
+            ScanMs=scan_ms, MaxOnUs=max_on_us, TouchingMm=geometry.touching_mm,
+            Pulse=geometry.pulse_ms > 0, PulseMs=geometry.pulse_ms or 50.0,
         )  # fmt: skip
         self._before_ns: int | None = None
 
@@ -75,7 +84,7 @@ class StructuredPlc:
         self.gate.call(
             ElapsedUs=elapsed_us, EncoderCount=state.encoder_count, CountAgeUs=(now_ns - sampled_ns) // 1000,
             SpeedMmS=state.speed_mm_s, Edges=edges_of(state), Results=self.reader["Results"], Alive=self.reader["Alive"],
-            Geometry=self._measures, ClearError=clear,
+            Geometry=self._measures, ClearError=clear, EyeBlocked=state.photo_eye,
         )  # fmt: skip
         gate = self.gate["Gate"]
         assert isinstance(gate, bool)

@@ -8,6 +8,7 @@ import json
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,8 @@ Parts = Callable[..., Part]
 Outcomes = Callable[..., Outcome]
 COLUMNS = [
     "line", "station", "epoch", "sequence", "part_id", "verdict", "code", "disposition", "reason", "label", "score",
-    "recipe", "model", "model_sha256", "triggered_utc", "decided_utc", "replayed", "picture", "json",
+    "recipe", "model", "model_sha256", "triggered_utc", "decided_utc", "replayed", "picture", "json", "challenge",
+    "challenge_reason",
 ]  # fmt: skip
 NOW_UTC_NS = 1_796_000_000_000_000_000
 
@@ -41,13 +43,13 @@ async def url(journal: Journal, record_url: str, make_part: Parts, make_outcome:
     return record_url
 
 
-def written(url: str, form: export.Format = "csv", **wanted: str) -> str:
+def written(url: str, form: export.Format = "csv", **wanted: Any) -> str:
     out = io.StringIO(newline="")
     export.write(export.rows(url, Filter(**wanted), now_utc_ns=NOW_UTC_NS), out, form)
     return out.getvalue()
 
 
-def test_every_verdict_is_one_row_below_the_columns_of_the_table(url: str) -> None:
+def test_every_verdict_is_one_row_below_the_columns_of_the_table_and_those_of_the_challenge_test(url: str) -> None:
     text = written(url)
     assert text.startswith(",".join(COLUMNS) + "\r\n")
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
@@ -79,6 +81,58 @@ def test_lines_of_json_have_every_column(url: str) -> None:
 )
 def test_filters_narrow_the_export(url: str, wanted: dict[str, str], count: int) -> None:
     assert len(written(url, **wanted).splitlines()) == 1 + count
+
+
+def note(journal: Journal, sequence: int, *events: tuple[str, str | None], **where: Any) -> None:
+    """Note gate events of one part, 0.1 s apart."""
+    for at_utc_ns, (event, reason) in enumerate(events):
+        at = {"line": "line1", "station": "station1", "epoch": 1, "at_utc_ns": NOW_UTC_NS + at_utc_ns * 100_000_000}
+        journal.gate_event(**at | where, sequence=sequence, event=event, reason=reason)
+
+
+async def test_a_challenge_part_is_found_with_what_became_of_its_test(
+    journal: Journal, record_url: str, make_part: Parts, make_outcome: Outcomes
+) -> None:
+    known_bad = ("challenge", "a part known to be bad")
+    note(journal, 1, known_bad, ("ordered", None), ("confirmed", None), ("challenge passed", None))
+    note(journal, 2, ("ordered", None), ("confirmed", None))
+    note(journal, 3, known_bad, ("challenge failed", "=A-3: its verdict is PASS: no defect"))
+    note(journal, 4, known_bad, ("ordered", None))
+    note(journal, 5, known_bad, ("challenge passed", None), epoch=2)
+    note(journal, 6, known_bad, ("challenge passed", None), station="station2")
+    for sequence in range(1, 7):
+        code = VerdictCode.PASS if sequence == 3 else VerdictCode.FAIL
+        await journal.append(make_outcome(make_part(sequence), code))
+    await journal.append(make_outcome(make_part(5, epoch=2, part_id="again")))
+    await journal.on_disk()
+
+    table = list(csv.DictReader(io.StringIO(written(record_url), newline="")))
+    assert [(row["part_id"], row["challenge"], row["challenge_reason"]) for row in table] == [
+        ("A-1", "passed", ""), ("A-2", "", ""), ("A-3", "failed", "'=A-3: its verdict is PASS: no defect"),
+        ("A-4", "no result", ""), ("A-5", "", ""), ("again", "passed", ""), ("A-6", "", ""),
+    ]  # fmt: skip
+    tests = [json.loads(line) for line in written(record_url, "jsonl", challenge=True).splitlines()]
+    assert [(row["part_id"], row["verdict"], row["challenge"]) for row in tests] == [
+        ("A-1", "FAIL", "passed"), ("A-3", "PASS", "failed"), ("A-4", "FAIL", "no result"), ("again", "FAIL", "passed"),
+    ]  # fmt: skip
+    assert [row["challenge_reason"] for row in tests] == [None, "=A-3: its verdict is PASS: no defect", None, None]
+    failed = written(record_url, "jsonl", challenge=True, verdict="PASS")
+    assert [json.loads(line)["part_id"] for line in failed.splitlines()] == ["A-3"]
+
+
+async def test_the_tests_are_found_beyond_the_first_page(url: str, journal: Journal) -> None:
+    for sequence in range(2, 2500, 4):
+        note(journal, sequence, ("challenge", None), ("challenge passed", None))
+    await journal.on_disk()
+
+    tests = [json.loads(line) for line in written(url, "jsonl", challenge=True).splitlines()]
+    assert [row["sequence"] for row in tests] == sorted(range(2, 2500, 4), key=lambda n: decided(n, tests))
+    assert {row["challenge"] for row in tests} == {"passed"}
+    assert sum(row["challenge"] == "passed" for row in map(json.loads, written(url, "jsonl").splitlines())) == 625
+
+
+def decided(sequence: int, rows: list[dict[str, Any]]) -> str:
+    return next(str(row["decided_utc"]) for row in rows if row["sequence"] == sequence)
 
 
 def test_filter_that_makes_no_sense_is_named_before_a_line_is_written(url: str) -> None:

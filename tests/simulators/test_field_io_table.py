@@ -13,13 +13,21 @@ from simulators.line.field_io import Edge, FieldState, decode_inputs, encode_dis
 @pytest.mark.parametrize("edges", [0, 1, 7, 8, 9, 23])
 def test_what_the_conveyor_encodes_the_plc_decodes(edges: int) -> None:
     seen = tuple(Edge(sequence=2**32 - 3 + n if n < 3 else n - 3, count=70_000 * n) for n in range(edges))
-    state = FieldState(encoder_count=2**32 - 2, speed_mm_s=1200.4, binned=70_001, edge_number=edges, edges=seen[-8:])
+    state = FieldState(
+        encoder_count=2**32 - 2,
+        speed_mm_s=1200.4,
+        binned=70_001,
+        edge_number=edges,
+        edges=seen[-8:],
+        photo_eye=edges % 2 == 1,
+    )
 
     decoded = decode_inputs(encode_inputs(state))
 
     assert (decoded.encoder_count, decoded.speed_mm_s, decoded.binned) == (2**32 - 2, 1200.0, 70_001)
     assert decoded.edges == seen[-8:]
     assert decoded.edge_number == edges
+    assert decoded.photo_eye == (edges % 2 == 1)
 
 
 def test_the_published_registers_stand_where_the_documentation_says() -> None:

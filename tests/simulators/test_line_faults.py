@@ -6,7 +6,17 @@ import itertools
 import json
 from pathlib import Path
 
-from simulators.fault_kinds import BrokerKill, Burst, CameraLost, ClockWrong, EncoderReset, Fault
+from simulators.fault_kinds import (
+    BrokerKill,
+    Burst,
+    CameraLost,
+    ClockWrong,
+    DuplicateTrigger,
+    EncoderReset,
+    Fault,
+    MissingTrigger,
+    Touching,
+)
 from simulators.faults import FaultSchedule, ScheduledFault
 from simulators.line.belt import Belt
 from simulators.line.camera import Picture, ReplayCamera
@@ -84,6 +94,77 @@ def test_a_lost_camera_and_a_wrong_clock_befall_the_parts_of_their_time() -> Non
     assert [part.number for part in parts if part.clock_off_ns is None] == [0, 1, 2, 3, 4, 8, 9]
 
 
+def seen(events: list[LineEvent]) -> list[tuple[str, int, float | None, int]]:
+    """Give each trigger: part id, moment in ms, for how long the beam was held if that is told, and copies."""
+    return [
+        (e.part.part_id, e.at_ns // MS, None if e.part.eye_on_ns is None else e.part.eye_on_ns / MS, e.copies)
+        for e in events
+        if e.kind == "at_eye" and e.part is not None
+    ]
+
+
+def test_parts_that_touch_are_one_edge_and_one_trigger_which_leaves_as_the_beam_clears() -> None:
+    conveyor, events = line(at_part(3, Touching()), parts=6)
+
+    # Two parts of 100 mm hold the beam for 200 mm at 1200 mm/s; the pitch to the next counts from the second.
+    told = [("P-000001", 250), ("P-000002", 400), ("P-000003", 716), ("P-000004", 783), ("P-000005", 933)]
+    assert [(part, ms) for part, ms, _, _ in seen(events)] == told
+    held = [(part, round(ms, 3)) for part, _, ms, _ in seen(events) if ms is not None]
+    assert held == [("P-000003", 166.667)]
+    assert [edge.sequence for edge in conveyor.state_at(10 * S).edges] == [1, 2, 3, 4, 5]
+    assert [(t.part_id, t.sequence, t.copies, t.ahead) for t in conveyor.truths][2:5] == [
+        ("P-000003", 3, 1, None), ("P-000003+", 3, 0, "P-000003"), ("P-000004", 4, 1, None),
+    ]  # fmt: skip
+    assert len(conveyor.truths) == conveyor.laid == 6
+    fronts_ms = [truth.triggered_ns / MS for truth in conveyor.truths[2:5]]
+    assert [round(ms - fronts_ms[0], 1) for ms in fronts_ms] == [0.0, 83.3, 233.3]
+
+
+def test_the_beam_stays_blocked_between_parts_that_touch() -> None:
+    conveyor = Conveyor(
+        now_ns=0,
+        camera=ReplayCamera((PICTURE,)),
+        geometry=Geometry(),
+        laying=Laying(parts=3),
+        faults=FaultSchedule((at_part(1, Touching()),)),
+    )
+    conveyor.start(0)
+    blocked = []
+    for at_ms in range(0, 600, 4):
+        conveyor.update(at_ms * MS, gate_on=False)
+        blocked += [at_ms] if conveyor.state_at(at_ms * MS).photo_eye else []
+
+    assert blocked[:43] == [*range(252, 420, 4), 484]
+
+
+def test_three_parts_that_touch_are_one_trigger_and_a_fault_of_its_own_befalls_it() -> None:
+    conveyor, events = line(
+        at_part(2, Touching()), at_part(3, Touching()), at_part(4, DuplicateTrigger()),
+        at_part(5, Touching()), at_part(6, MissingTrigger()), parts=8,
+    )  # fmt: skip
+
+    told = [(part, None if ms is None else round(ms), copies) for part, _, ms, copies in seen(events)]
+    assert told == [
+        ("P-000001", None, 1), ("P-000002", 250, 2), ("P-000003", 167, 0), ("P-000004", None, 1), ("P-000005", None, 1),
+    ]  # fmt: skip
+    assert [t.part_id for t in conveyor.truths][1:4] == ["P-000002", "P-000002+", "P-000002++"]
+
+
+def test_nothing_lies_against_the_last_part_and_what_is_taken_off_touches_nothing() -> None:
+    _, events = line(at_part(4, Touching()), parts=4)
+    assert seen(events)[-1] == ("P-000004", 700, None, 1)
+
+    conveyor = Conveyor(
+        now_ns=0, camera=ReplayCamera((PICTURE,)), geometry=Geometry(), laying=Laying(),
+        faults=FaultSchedule((at_part(1, Touching()),)),
+    )  # fmt: skip
+    conveyor.start(0)
+    conveyor.update(300 * MS, gate_on=False)
+    conveyor.stop_laying()
+    events, _ = conveyor.update(400 * MS, gate_on=False)
+    assert [(part, round(ms or 0)) for part, _, ms, _ in seen(events)] == [("P-000001", 83)]
+
+
 def test_what_befalls_a_process_is_told_at_its_time_and_changes_nothing_on_the_line() -> None:
     fault = BrokerKill(down_s=1.0)
     conveyor, events = line(ScheduledFault(fault=fault, at_s=0.7), parts=8)
@@ -102,3 +183,13 @@ def test_a_trigger_lacks_what_its_source_has_not_got() -> None:
         "part_id": "P-7", "sequence": 7, "ts": "1970-01-01T00:00:00.000000Z", "length_mm": 100.0,
     }  # fmt: skip
     assert message.content_type is None
+
+
+def test_a_trigger_of_parts_that_touch_tells_how_long_the_beam_was_held_and_no_length() -> None:
+    message = encode_trigger(
+        sequence=7, part_id="P-7", utc_ns=0, count=5, length_mm=100.0, picture=None, form="inline", eye_on_ms=166.66667
+    )
+
+    assert json.loads(message.payload) == {
+        "part_id": "P-7", "sequence": 7, "ts": "1970-01-01T00:00:00.000000Z", "encoder": 5, "eye_on_ms": 166.667,
+    }  # fmt: skip

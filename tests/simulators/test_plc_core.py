@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from simulators.line.field_io import Edge, FieldState
 from simulators.line.geometry import Geometry
 from simulators.plc.core import Decision, Plc, ScanInputs
@@ -20,12 +24,17 @@ class Line:
         self.gate: dict[int, bool] = {}
         self.results: dict[int, BridgeResult] = {}
         self.reset_ms: int | None = None
+        self.held_until_ms = 0
 
     def run(self, from_ms: int, to_ms: int, *, beats: bool = True) -> Line:
         for now_ms in range(from_ms, to_ms, 10):
             count = 1000 + 10 * now_ms if self.reset_ms is None else 10 * (now_ms - self.reset_ms)
             state = FieldState(
-                encoder_count=count, speed_mm_s=SPEED_MM_S, edge_number=len(self.edges), edges=self.edges
+                encoder_count=count,
+                speed_mm_s=SPEED_MM_S,
+                edge_number=len(self.edges),
+                edges=self.edges,
+                photo_eye=now_ms < self.held_until_ms,
             )
             result = self.results.pop(now_ms, None)
             outputs = self.plc.scan(
@@ -92,6 +101,44 @@ def test_an_order_that_lies_nowhere_near_its_part_is_not_believed() -> None:
 
     assert [(d.reject, d.by) for d in line.run(0, 1000).decisions] == [(True, "release")]
     assert line.gate[600]
+
+
+@pytest.mark.parametrize("let_pass_ms", [50, 300])
+def test_what_holds_the_beam_for_longer_than_a_part_is_two_that_no_let_pass_covers(let_pass_ms: int) -> None:
+    line = Line()
+    line.held_until_ms = 205
+    line.results[let_pass_ms] = result(LET_PASS)
+    line.run(0, 1200)
+
+    assert [(d.by, d.reason) for d in line.decisions] == [("release", "it held the beam for longer than a part")]
+    # Last seen in the beam at 200 ms: 200 mm long, at the gate until 800 ms, and the guard.
+    assert [now_ms for now_ms in range(0, 1200, 10) if line.gate[now_ms]] == list(range(540, 810, 10))
+
+
+def test_a_part_within_the_tolerance_is_one_part() -> None:
+    line = Line()
+    line.held_until_ms = 125
+    line.results[200] = result(LET_PASS)
+
+    assert [(d.reject, d.by) for d in line.run(0, 1000).decisions] == [(False, "let_pass")]
+
+
+@pytest.mark.parametrize(
+    ("seen_ms", "length_mm", "by", "off_ms"),
+    [(205, 100, "release", 810), (205, 220, "order", 830), (0, 220, "order", 830), (0, 100, "order", 710)],
+)
+def test_an_order_for_a_longer_part_is_believed_and_one_that_leaves_out_half_of_what_the_eye_saw_is_not(
+    seen_ms: int, length_mm: int, by: str, off_ms: int
+) -> None:
+    line = Line()
+    line.held_until_ms = seen_ms
+    order = result(REJECT, flags=ORDER_VALID | COUNTS_VALID)
+    line.results[250] = replace(order, close_count=1000 + 10 * (600 + length_mm + 15))
+    line.run(0, 1200)
+
+    assert [d.by for d in line.decisions] == [by]
+    on = [now_ms for now_ms in range(0, 1200, 10) if line.gate[now_ms]]
+    assert (on[0], on[-1] + 10) == (540, off_ms)
 
 
 def test_a_missed_order_leaves_the_part_to_positive_release() -> None:

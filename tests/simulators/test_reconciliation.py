@@ -283,6 +283,57 @@ def test_triggers_that_died_with_the_broker_are_no_triggers_if_the_bridge_notice
     ]
 
 
+def pair(*, second: str) -> Evidence:
+    """Parts 2 and its shadow touch: one trigger, ERROR, one order for both; the gate threw the second out or not."""
+    shadow = replace(
+        truth_of(2, open_for_middle=second == "binned"), part_id="P-2+", ahead="P-2", copies=0,
+        triggered_ns=283 * MS, gate_from_ns=740 * MS, gate_to_ns=780 * MS,
+    )  # fmt: skip
+    error = replace(verdict_of(2, "ERROR", gate_state="ordered"), reason="parts touch: 200 mm")
+    return evidence_of(
+        (truth_of(1), truth_of(2, open_for_middle=True), shadow, truth_of(3)), (verdict_of(1), error, verdict_of(3))
+    )
+
+
+def test_a_part_that_lies_against_another_is_a_part_of_its_own_and_must_fall_with_it() -> None:
+    report = reconcile(pair(second="binned"), ports={})
+
+    assert report["problems"] == []
+    assert (report["parts"], report["triggers"], report["records"]) == (4, 3, 3)
+    assert report["gate"] == {"right": 4, "wrong": 0, "missed": 0, "collateral": 0}
+    assert report["exceptions"] == [
+        {"part_id": "P-2", "sequence": 2, "class": "error", "cause": "parts touch: 200 mm"},
+        {
+            "part_id": "P-2+",
+            "sequence": None,
+            "class": "no trigger",
+            "cause": "it lay against P-2: the photo-eye saw both as one",
+        },
+    ]
+
+
+@pytest.mark.parametrize("verdict", ["ERROR", "PASS"])
+def test_a_part_that_passes_in_the_shadow_of_another_is_wrong_whatever_the_verdict(verdict: str) -> None:
+    evidence = pair(second="passed")
+    first = truth_of(2, open_for_middle=verdict == "ERROR")
+    records = (verdict_of(1), verdict_of(2, verdict), verdict_of(3))
+    parts = (truth_of(1), first, evidence.truth.parts[2], truth_of(3))
+
+    report = reconcile(evidence_of(parts, records), ports={})
+    assert report["problems"] == ["gate wrong for 1 parts: 2"]
+    assert ("P-2+", "wrong") in [(e["part_id"], e["class"]) for e in report["exceptions"]]
+
+
+def test_a_pair_whose_trigger_died_with_the_broker_is_one_missed_trigger() -> None:
+    evidence = pair(second="binned")
+    evidence = evidence_of(evidence.truth.parts, (verdict_of(1), verdict_of(3)), missed_triggers=1)
+    at_ns = evidence.truth.parts[1].triggered_ns
+
+    report = reconcile(replace(evidence, outages=Outages(broker=((at_ns - 1, at_ns + 1),))), ports={})
+    assert report["problems"] == []
+    assert [e["class"] for e in report["exceptions"]] == ["no trigger", "no trigger"]
+
+
 def test_what_nobody_could_hear_stands_in_the_records_alone() -> None:
     heard = GOOD_RUN.observed.verdicts
     deaf = Observed(verdicts=heard[:2], counters={"collateral": 0}, deaf=((300 * MS, 400 * MS),))

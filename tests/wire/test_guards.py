@@ -267,6 +267,19 @@ def test_a_challenge_part_must_be_rejected_and_reach_the_bin(whole: Line) -> Non
     bridge = whole.bench.bridge
     show = linegate(bridge.folder, "records", "show", "bad one", **bridge.ports.settings, **bridge.settings)
     assert "challenge passed" in show.stdout
+    tests = linegate(
+        bridge.folder,
+        "records",
+        "export",
+        "--challenge",
+        "--format",
+        "jsonl",
+        **bridge.ports.settings,
+        **bridge.settings,
+    )
+    assert [(row["part_id"], row["challenge"]) for row in map(json.loads, tests.stdout.splitlines())] == [
+        ("bad one", "passed")
+    ]
     whole.command(command="challenge")
     eventually(lambda: whole.status()["challenge"]["state"] == "announced")
     verdict = whole.verdict(DARK)
