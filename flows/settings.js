@@ -72,8 +72,12 @@ const settings = {
     functionExternalModules: false,
     functionTimeout: 5, // seconds: a loop without end in a function ends here
     exportGlobalContextKeys: false,
-    // What flows keep (a counter, what waits to be forwarded) outlives a restart; a crash costs the last second of it.
-    contextStorage: { default: { module: "localfilesystem", config: { flushInterval: 1 } } },
+    // What flows keep (what waits to be forwarded, say) outlives a restart; a crash costs the last second of it. `disk` is
+    // for counters that must not run back: written at once.
+    contextStorage: {
+        default: { module: "localfilesystem", config: { flushInterval: 1 } },
+        disk: { module: "localfilesystem", config: { base: "context-disk", flushInterval: 0 } },
+    },
     mqttReconnectTime: 3000, // ms
     debugMaxLength: 1000,
     logging: { console: { level: level(), metrics: false, audit: false } },
