@@ -141,6 +141,8 @@ PLANTED = [
 ]  # fmt: skip
 
 
+@pytest.mark.soak  # each text is parsed anew, which takes seconds
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize(("name", "right", "planted"), PLANTED, ids=[name for name, _, _ in PLANTED])
 def test_a_mistake_in_the_strokes_or_the_eye_is_seen(name: str, right: str, planted: str) -> None:
     del name
