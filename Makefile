@@ -8,7 +8,7 @@ ARGS   ?=
 ALONE  := tests/line tests/soak tests/cli
 .DEFAULT_GOAL := help
 
-.PHONY: help setup setup-dev demo test test-flows soak lint bench docs clean
+.PHONY: help setup setup-dev demo flows test test-flows soak lint bench docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -34,6 +34,9 @@ setup-dev: $(VENV)/.dev ## the same with the tools for tests
 
 demo: setup ## the whole simulated line: make demo ARGS="--parts 50"
 	@$(BIN)/linegate demo $(ARGS)
+
+flows: setup ## Node-RED with all flows and the operator's dashboard beside the demo; needs Node 20
+	@$(BIN)/python -P -m simulators.flows $(ARGS)
 
 test: setup-dev ## the tests, at most 8 minutes
 	@$(BIN)/python -m pytest -m "realtime and not soak and not flows" $(ARGS) || [ $$? -eq 5 ]

@@ -110,6 +110,9 @@ class RecipeBook(Protocol):
     async def load(self, *, name: str | None = None, number: int | None = None) -> Loaded:
         """Load a recipe by name or by its number for PLCs; raises ConfigError, BundleError."""
 
+    def names(self) -> tuple[str, ...]:
+        """Give the names that `load` finds a file for; may touch the disk."""
+
 
 class Clock(Protocol):
     """The two clocks: one that only ever goes forward, one that people read."""

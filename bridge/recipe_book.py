@@ -17,7 +17,7 @@ from bridge.inference.settings import OnnxSettings
 from bridge.inference.trust import load_trust
 from bridge.inference.watched import WatchedModel
 from bridge.ports import Loaded
-from bridge.recipe_files import build_recipe, name_of_number, read_recipe
+from bridge.recipe_files import build_recipe, name_of_number, read_recipe, recipe_names
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +48,10 @@ class DiskRecipes:
         bundle = open_bundle(file.bundle, base=self._folder.parent, folder=self._models.folder, trust=trust)
         recipe = build_recipe(file, labels=bundle.labels, good_labels=bundle.good_labels, suggested=bundle.thresholds)
         return Found(recipe, bundle)
+
+    def names(self) -> tuple[str, ...]:
+        """Give the names of the recipe files; whether one can be used shows as it is loaded."""
+        return recipe_names(self._folder)
 
     async def load(self, *, name: str | None = None, number: int | None = None) -> Loaded:
         """Load a recipe's model, warm and checked on its golden frames; raises ConfigError, BundleError."""

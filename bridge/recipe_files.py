@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
@@ -82,6 +84,15 @@ def all_recipes(folder: Path) -> Iterable[RecipeFile]:
             if file.name.endswith(".toml") and stem not in seen:
                 seen.add(stem)
                 yield _parse(file, stem)
+
+
+def recipe_names(folder: Path) -> tuple[str, ...]:
+    """Give the names of all recipe files, in order, without reading them; a folder that can't be listed holds none."""
+    found: set[str] = set()
+    for place in (folder, shipped_folder("recipes")):
+        with contextlib.suppress(OSError):
+            found |= {each.name.removesuffix(".toml") for each in place.iterdir() if each.name.endswith(".toml")}
+    return tuple(sorted(name for name in found if re.fullmatch(NAME_PATTERN, name)))
 
 
 def name_of_number(number: int, folder: Path) -> str:

@@ -38,6 +38,7 @@ from bridge.waiting import Waiting
 BEAT_S = 0.5
 TICK_S = 0.1
 MAX_UNSAFE = 10
+RECIPES_S = 5.0  # how soon a recipe file that was put there can be chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class StationLoop:
         self._condition = condition
         self._journal = journal
         self._pictures = pictures
+        self._recipes = recipes
         self._outputs = outputs
         self._clock = clock
         self._loaded: Loaded | None = None
@@ -132,7 +134,9 @@ class StationLoop:
         async with asyncio.TaskGroup() as group:
             beat = group.create_task(self._beat(), name="station heartbeat")
             tick = group.create_task(self._tick(), name="station watch")
+            listing = group.create_task(self._list_recipes(), name="recipe list")
             await self._judge_in_order()
+            listing.cancel()
             beat.cancel()
             tick.cancel()
         if self._background:
@@ -279,6 +283,12 @@ class StationLoop:
         while True:
             self._queue.put_nowait(_Beat())
             await asyncio.sleep(BEAT_S)
+
+    async def _list_recipes(self) -> None:
+        """Show which recipes can be asked for, as files come and go."""
+        while True:
+            self._condition.recipes = await asyncio.to_thread(self._recipes.names)
+            await asyncio.sleep(RECIPES_S)
 
     async def _tick(self) -> None:
         while True:

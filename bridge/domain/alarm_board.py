@@ -59,6 +59,11 @@ class AlarmBoard:
         return tuple(self._standing)
 
     @property
+    def standing_with_text(self) -> tuple[tuple[str, str], ...]:
+        """Names and texts of the standing alarms, oldest first."""
+        return tuple(self._standing.items())
+
+    @property
     def stop_request(self) -> bool:
         """Whether a part that should be rejected can't be, or could not be."""
         return any(ALARMS[name].stop_request for name in self._standing)

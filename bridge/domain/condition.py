@@ -45,6 +45,7 @@ class Condition:
         self.loading = False
         self.recipe_ok = False
         self.recipe: Recipe | None = None
+        self.recipes: tuple[str, ...] = ()
         self.model: tuple[str, str] | None = None
         self.last_sequence = 0
         self.firing_error_ms: float | None = None
@@ -327,6 +328,8 @@ class Condition:
             inhibited=self._held,
             dry_run=self.dry_run,
             challenge=self.challenge,
+            alarms=self.alarms.standing_with_text,
+            recipes=self.recipes,
         )
 
     def _note(self, change: AlarmChange | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from bridge.domain.alarms import AlarmKind
+from bridge.domain.alarms import ALARMS, AlarmKind
 from bridge.domain.gate import GateOrder
 from bridge.domain.part import Result
 from bridge.domain.rfc3339 import format_utc
@@ -25,7 +25,7 @@ COUNTER_KEYS: Mapping[str, str] = MappingProxyType({"passed": "pass", "failed": 
 _STATUS_KEYS = (
     "online", "state", "recipe", "model", "model_sha256", "counters", "heartbeat", "degraded", "stop_request", "ready",
     "busy", "error_code", "error_text", "belt_speed_mm_s", "last_sequence", "not_ready", "inhibited", "gate_unguarded",
-    "plc_heartbeat_lost", "dry_run", "challenge",
+    "plc_heartbeat_lost", "dry_run", "challenge", "alarms", "recipes",
 )  # fmt: skip
 
 
@@ -117,7 +117,14 @@ def status_document(status: StationStatus) -> Document:
         "plc_heartbeat_lost": status.plc_heartbeat_lost,
         "dry_run": status.dry_run,
         "challenge": _challenge(status.challenge),
+        "alarms": [_standing(name, text) for name, text in status.alarms],
+        "recipes": list(status.recipes),
     }
+
+
+def _standing(name: str, text: str) -> Document:
+    kind = ALARMS[name]
+    return {"code": kind.code, "name": name, "severity": kind.severity, "text": text}
 
 
 def _challenge(challenge: ChallengeShown) -> Document:

@@ -78,7 +78,8 @@ class StationStatus:
 
     `error_code` is the newest standing alarm's code, 0 = none. `belt_speed_mm_s` is None when unknown or stale.
     `gate_on` is the gate's coil as the bridge's own gate process last wrote it. `enabled` is both the PLC's and the operator's.
-    `not_ready` says why `ready` is false, `inhibited` what the PLC's inhibit bits say.
+    `not_ready` says why `ready` is false, `inhibited` what the PLC's inhibit bits say. `alarms` are those that stand,
+    oldest first, each with its text; `recipes` the names that can be asked for.
     """
 
     state: StationState
@@ -109,3 +110,5 @@ class StationStatus:
     inhibited: tuple[str, ...] = ()
     dry_run: bool = False
     challenge: ChallengeShown = ChallengeShown()
+    alarms: tuple[tuple[str, str], ...] = ()
+    recipes: tuple[str, ...] = ()

@@ -96,4 +96,5 @@ def _telling(status: StationStatus) -> tuple[object, ...]:
         status.state, status.online, status.ready, status.error, status.recipe_ok, status.degraded, status.stop_request,
         status.plc_heartbeat_lost, status.gate_unguarded, status.clock_ok, status.error_code, status.error_text,
         status.recipe, status.model, status.not_ready, status.inhibited, status.dry_run, status.challenge,
+        status.alarms, status.recipes,
     )  # fmt: skip

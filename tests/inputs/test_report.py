@@ -110,11 +110,14 @@ def test_the_will_has_the_keys_of_a_status() -> None:
         state=StationState.READY, online=True, ready=True, busy=False, error=False, recipe_ok=True, degraded=False,
         plc_heartbeat_lost=False, stop_request=False, gate_unguarded=False, clock_ok=True, heartbeat=7, error_code=0,
         error_text="", recipe="ball-screw", recipe_number=1, model="m@1", model_sha256="", belt_speed_mm_s=None,
-        counters=Counters(triggers=3, passed=1, failed=1), last_sequence=9,
+        counters=Counters(triggers=3, passed=1, failed=1), last_sequence=9, alarms=(("TRIGGER_MISSED", "3 missing"),),
+        recipes=("ball-screw", "bracket-a"),
     )  # fmt: skip
     document = status_document(status)
     assert list(offline_document()) == list(document)
     assert offline_document()["online"] is False
+    missed = {"code": 2, "name": "TRIGGER_MISSED", "severity": "critical", "text": "3 missing"}
+    assert (document["alarms"], document["recipes"]) == ([missed], ["ball-screw", "bracket-a"])
     assert (document["state"], document["counters"]["pass"], document["counters"]["in_flight"]) == ("READY", 1, 1)
     assert {"online", "state", "recipe", "model", "counters", "heartbeat", "degraded", "stop_request"} <= set(document)
 

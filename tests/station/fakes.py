@@ -185,6 +185,9 @@ class FakeRecipes:
             raise ConfigError(f"recipe = {name!r}: unknown")
         return self.models[name]
 
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self.models))
+
 
 class Bench:
     """A station on the bench: send triggers, wait for verdicts."""
