@@ -108,8 +108,8 @@ async function main() {
         await new Promise((resolve) => setTimeout(resolve, task.settle_ms));
         calls.push(told);
     }
-    process.stdout.write(JSON.stringify({ calls, flow: task.flow, global: task.global, context: task.context }));
-    process.exit(0); // timers that the function left
+    const text = JSON.stringify({ calls, flow: task.flow, global: task.global, context: task.context });
+    process.stdout.write(text, () => process.exit(0)); // not earlier: a pipe takes 64 kB at once. Timers may be left
 }
 
 main().catch((error) => {
