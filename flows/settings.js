@@ -10,12 +10,16 @@
  *   NODE_RED_CREDENTIAL_SECRET  encrypts flows_cred.json; without it the file is plain, so keep ${REFERENCES} in it
  *   LINEGATE_FLOWS_LOG          fatal, error, warn, info (the default) or debug
  *
+ * Values of variables whose name ends in PASSWORD, TOKEN or SECRET are struck out of the log: some client nodes write
+ * their whole endpoint there when a log-in fails.
+ *
  * Whoever opens the editor can run programs on this machine. On an address that other machines reach there is an
  * editor only with LINEGATE_FLOWS_USERS; without it the flows and the dashboard run, and the editor is off.
  */
 "use strict";
 
 const fs = require("fs");
+const { inspect } = require("util");
 
 const LOOPBACK = ["127.0.0.1", "::1", "localhost"];
 const LEVELS = ["fatal", "error", "warn", "info", "debug"];
@@ -54,6 +58,23 @@ function users(file) {
     return found;
 }
 
+const NAMES = { 10: "fatal", 20: "error", 30: "warn", 40: "info", 50: "debug", 60: "trace" };
+
+function secrets() {
+    const named = Object.entries(process.env).filter(([name, value]) => /(PASSWORD|TOKEN|SECRET)$/.test(name) && value);
+    return named.map(([, value]) => value).sort((one, other) => other.length - one.length); // the longest first
+}
+
+/* Give what writes the log: a line for each entry, with a stack where there is one, and no secret. */
+function log() {
+    const hidden = secrets();
+    return ({ timestamp, level: number, type, name, id, msg }) => {
+        const text = typeof msg === "string" ? msg : (msg && (msg.stack || msg.message)) || inspect(msg, { depth: 4 });
+        const line = `${new Date(timestamp).toISOString()} [${NAMES[number]}] ${type ? `[${type}:${name || id}] ` : ""}${text}`;
+        console.log(hidden.reduce((shown, secret) => shown.replaceAll(secret, "***"), line));
+    };
+}
+
 const settings = {
     uiHost: host,
     uiPort: port(),
@@ -80,7 +101,7 @@ const settings = {
     },
     mqttReconnectTime: 3000, // ms
     debugMaxLength: 1000,
-    logging: { console: { level: level(), metrics: false, audit: false } },
+    logging: { console: { level: level(), metrics: false, audit: false, handler: log } },
     editorTheme: {
         tours: false,
         page: { title: "Linegate flows" },

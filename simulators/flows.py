@@ -17,7 +17,7 @@ import time
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,6 @@ DEFAULT_PORT = 1880
 LEAST_NODE = 20
 READY_S, INSTALL_S, END_S = 90.0, 900.0, 40.0
 DAY_S = "86400"
-
-Node = dict[str, Any]
 
 
 class FlowsError(Exception):
@@ -65,7 +63,7 @@ def _run(folder: Path, port: int, for_demo: Sequence[str]) -> int:
     with _child(demo, demo_log, environment=os.environ, name="the demo") as line:
         addresses = _wait(lambda: addresses_of(folder / "demo" / "linegate.toml"), {"the demo": (line, demo_log)})
         port = free_port(port)
-        home = prepare(folder / "node-red", addresses)
+        home = prepare(folder / "node-red", addresses, node)
         environment = {**os.environ, **addresses, "LINEGATE_FLOWS_PORT": str(port)}
         red = [node, str(FLOWS / "node_modules/node-red/red.js"), "-u", str(home), "-s", str(FLOWS / "settings.js")]
         with _child(red, red_log, environment=environment, name="Node-RED") as running:
@@ -135,27 +133,17 @@ def addresses_of(config: Path) -> dict[str, str]:
         return {}
 
 
-def prepare(home: Path, addresses: Mapping[str, str]) -> Path:
-    """Make Node-RED's folder with all flows in it."""
+def prepare(home: Path, addresses: Mapping[str, str], node: str) -> Path:
+    """Make Node-RED's folder with all flows in it; raises FlowsError for files that don't go together."""
     (home / "node_modules").mkdir(parents=True)
     for own in FLOWS.glob("node-red-contrib-*"):
         (home / "node_modules" / own.name).symlink_to(own)
-    files = [file for file in sorted(FLOWS.glob("*.json")) if not file.name.startswith("package")]
-    nodes = merge([json.loads(file.read_text(encoding="utf-8")) for file in files], addresses)
-    (home / "flows.json").write_text(json.dumps(nodes), encoding="utf-8")
+    files = [str(file) for file in sorted(FLOWS.glob("*.json")) if not file.name.startswith("package")]
+    command = [node, str(FLOWS / "load.js"), str(home / "flows.json"), *files]
+    done = subprocess.run(command, env={**os.environ, **addresses}, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise FlowsError(done.stderr.strip())
     return home
-
-
-def merge(flows: Iterable[list[Node]], environment: Collection[str]) -> list[Node]:
-    """Put flows into one: what several share is taken once, and global variables that the environment sets are left out."""
-    found: dict[str, Node] = {}
-    for node in (node for flow in flows for node in flow):
-        if found.setdefault(node["id"], node) != node:
-            raise FlowsError(f"two flows have different nodes with the id {node['id']} ({node['type']})")
-    for node in found.values():
-        if node["type"] == "global-config":
-            node["env"] = [each for each in node["env"] if each["name"] not in environment]
-    return list(found.values())
 
 
 def free_port(wanted: int) -> int:

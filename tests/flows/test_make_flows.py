@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import copy
+import json
 import os
 import re
 import signal
@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from simulators.flows import FlowsError, merge
+from simulators.flows import FLOWS, prepare
 from tests.cli.processes import ROOT, connects, environment, eventually
 from tests.flows.browser import browse
-from tests.flows.node_red import merged, read_flow
+from tests.flows.node_red import merged, need_node_red, read_flow
 from tests.ports import free_ports
 
 pytestmark = [pytest.mark.flows, pytest.mark.timeout(200)]
@@ -85,9 +85,8 @@ def test_without_node_it_says_what_is_missing(tmp_path: Path) -> None:
     ]
 
 
-def test_the_flows_are_merged_as_the_tests_merge_them() -> None:
-    flows = [read_flow("line-dashboard.json"), read_flow("line-dashboard.json")]
-    assert merge(copy.deepcopy(flows), {"LINEGATE_HTTP"}) == merged(flows, {"LINEGATE_HTTP"})
-    other = [{**flows[0][0], "name": "another"}]
-    with pytest.raises(FlowsError, match="different nodes with the id"):
-        merge([flows[0], other], ())
+def test_the_flows_are_merged_as_the_tests_merge_them(tmp_path: Path) -> None:
+    files = [file for file in sorted(FLOWS.glob("*.json")) if not file.name.startswith("package")]
+    home = prepare(tmp_path / "home", {"LINEGATE_HTTP": "http://127.0.0.1:1"}, need_node_red())
+    found = json.loads((home / "flows.json").read_text())
+    assert found == merged([read_flow(file) for file in files], {"LINEGATE_HTTP"})

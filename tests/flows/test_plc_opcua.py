@@ -193,7 +193,9 @@ def test_it_logs_in_signed_and_encrypted_once_its_certificate_was_moved(tmp_path
         eventually(lambda: line.red.statuses()["heartbeat"]["text"] == "writing", 30)
         line.red.inject("select recipe ball-screw")
         assert eventually(lambda: line.red.debug("recipe"))[0]["recipe"] == "ball-screw"
-        assert not any(PASSWORD in told for told in line.red.errors())  # its warnings do: see the page
+        assert not any(PASSWORD in told for told in line.red.errors())
+        assert "***" in line.red.log, "the client node has written its endpoint"
+        assert PASSWORD not in line.red.log
 
 
 GOOD, BAD = {"value": 0}, {"value": 0x80320000}
