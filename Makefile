@@ -8,7 +8,7 @@ ARGS   ?=
 ALONE  := tests/line tests/soak tests/cli
 .DEFAULT_GOAL := help
 
-.PHONY: help setup setup-dev demo flows test test-flows soak lint bench docs clean
+.PHONY: help setup setup-dev demo flows test test-flows soak soak-flows lint bench docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -43,7 +43,10 @@ test: setup-dev ## the tests, at most 8 minutes
 	@$(BIN)/python -m pytest -m "not realtime and not soak and not flows" --numprocesses 3 --dist loadfile $(ARGS) || [ $$? -eq 5 ]
 
 test-flows: setup-dev ## the Node-RED flows in a real Node-RED, at most 10 minutes; needs Node 20
-	@$(BIN)/python -m pytest -m flows tests/flows $(ARGS)
+	@$(BIN)/python -m pytest -m "flows and not soak" tests/flows $(ARGS)
+
+soak-flows: setup-dev ## 10,000 verdicts through each flow, at most 10 minutes; needs Node 20
+	@$(BIN)/python -m pytest -m "flows and soak" tests/flows --numprocesses 3 $(ARGS)
 
 soak: setup-dev ## long runs: the whole line, kills, fuzzing; at most 20 minutes
 	@$(BIN)/python -m pytest -m "soak and not flows" $(ALONE) $(ARGS) || [ $$? -eq 5 ]

@@ -260,7 +260,7 @@ def test_the_sequence_goes_on_after_a_restart(line: Line, kill: bool) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_no_part_is_lost_at_twenty_a_second(line: Line) -> None:
-    count = int(os.environ.get("FLOWS_TRIGGERS", "400"))
+    count = int(os.environ.get("FLOWS_COUNT", "400"))
     line.deploy(EYE="mqtt", FORM="raw", PICTURE="folder", **PATIENT)
     matched, refused, memory = len(line.verdicts()), len(line.refused()), []
     begun, start = time.monotonic(), datetime.now(UTC)

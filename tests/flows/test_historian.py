@@ -234,8 +234,8 @@ def test_a_full_store_drops_the_oldest_and_says_so() -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_10000_verdicts_are_written_and_node_red_stays_level(tmp_path: Path) -> None:
-    """200 a second; LINEGATE_RATE=20 takes 500 s."""
-    rate = float(os.environ.get("LINEGATE_RATE", "200"))
+    """200 a second; FLOWS_RATE=20 takes 500 s."""
+    rate = float(os.environ.get("FLOWS_RATE", "200"))
     with rig(tmp_path) as line:
         began, memory = time.monotonic(), 0
         for sequence in range(10_000):

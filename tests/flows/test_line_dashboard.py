@@ -315,8 +315,8 @@ def test_a_page_that_loses_its_server_says_so(line: Line) -> None:
 @pytest.mark.timeout(900)
 def test_ten_thousand_verdicts_are_all_counted_and_memory_stays_level(line: Line) -> None:
     rate, count = (
-        float(os.environ.get("LINEGATE_TEST_RATE", "200")),
-        int(os.environ.get("LINEGATE_TEST_COUNT", "10000")),
+        float(os.environ.get("FLOWS_RATE", "200")),
+        int(os.environ.get("FLOWS_COUNT", "10000")),
     )
     template = line.part(GOOD)
     before = sum(each["parts"] for each in context(line.red, "hours").values())

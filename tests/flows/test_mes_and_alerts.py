@@ -466,8 +466,8 @@ def test_a_deployment_that_breaks_the_contract_is_not_sent() -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_10000_verdicts_reach_the_mes_and_node_red_stays_level(tmp_path: Path) -> None:
-    """As many a second as LINEGATE_RATE says, 200 without it; 20 takes 500 s."""
-    rate = float(os.environ.get("LINEGATE_RATE", "200"))
+    """As many a second as FLOWS_RATE says, 200 without it; 20 takes 500 s."""
+    rate = float(os.environ.get("FLOWS_RATE", "200"))
     with rig(tmp_path) as line:
         began, memory = time.monotonic(), 0
         for sequence in range(10_000):

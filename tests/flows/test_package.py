@@ -397,7 +397,7 @@ def verdict_document(sequence: int) -> bytes:
 @pytest.mark.soak
 @pytest.mark.timeout(400)
 def test_of_many_verdicts_none_is_lost_and_the_memory_stays_level(tmp_path: Path) -> None:
-    count = int(os.environ.get("VERDICTS", "10000"))
+    count = int(os.environ.get("FLOWS_COUNT", "10000"))
     (tmp_path / "mosquitto").mkdir()
     broker = MosquittoBroker(tmp_path / "mosquitto", extra="max_queued_messages 20000")
     broker.start()

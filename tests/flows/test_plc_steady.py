@@ -1,6 +1,6 @@
 """Many results at a steady pace through both PLC flows at once: none lost, none twice, and Node-RED's memory level.
 
-20 results a second for 15 s; LINEGATE_STEADY_RESULTS=10000 for all that a shift brings.
+20 results a second for 15 s; FLOWS_COUNT=10000 for all that a shift brings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.cli.processes import ROOT, environment, eventually
 from tests.flows.node_red import NodeRed, node_red, read_flow
 from tests.ports import free_ports
 
-COUNT = int(os.environ.get("LINEGATE_STEADY_RESULTS", "300"))
+COUNT = int(os.environ.get("FLOWS_COUNT", "300"))
 PER_S = 20
 FIRST = 2**32 - 100
 """The sequence rolls over on the way."""
