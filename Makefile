@@ -43,7 +43,7 @@ test: setup-dev ## the tests, at most 8 minutes
 	@$(BIN)/python -m pytest -m "not realtime and not soak and not flows" --numprocesses 3 --dist loadfile $(ARGS) || [ $$? -eq 5 ]
 
 test-flows: setup-dev ## the Node-RED flows in a real Node-RED, at most 10 minutes; needs Node 20
-	@$(BIN)/python -m pytest -m "flows and not soak" tests/flows $(ARGS)
+	@$(BIN)/python -m pytest -m "flows and not soak" tests/flows --numprocesses 2 --dist loadfile $(ARGS)
 
 soak-flows: setup-dev ## 10,000 verdicts through each flow, at most 10 minutes; needs Node 20
 	@$(BIN)/python -m pytest -m "flows and soak" tests/flows --numprocesses 3 $(ARGS)

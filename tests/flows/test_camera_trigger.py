@@ -270,7 +270,10 @@ def test_no_part_is_lost_at_twenty_a_second(line: Line) -> None:
         if number % (count // 10) == count // 20:
             memory.append(line.red.memory() // 2**20)
     eventually(lambda: len(line.verdicts()) + len(line.refused()) >= matched + refused + count)
-    assert line.refused()[refused:] == []
+    first = min(one["sequence"] for one in line.verdicts()[matched:])
+    assert [one for one in line.refused()[refused:] if one["sequence"] >= first] == [], (
+        "an earlier part may end here too"
+    )
     assert [one["part_id"] for one in line.verdicts()[matched:]] == [f"many-{number}" for number in range(count)]
     print(f"{count} parts in {time.monotonic() - begun:.0f} s, memory in MiB: {memory}")
     assert max(memory[5:]) < 1.3 * max(memory[:5])

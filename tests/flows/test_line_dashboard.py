@@ -461,6 +461,17 @@ def test_alarms_that_stood_before_and_ended_unseen() -> None:
     assert (show["unseen"], show["standing"], len(show["past"])) == (0, [], 1)
 
 
+def test_a_status_from_before_an_alarm_was_cleared_does_not_raise_it_again() -> None:
+    one = {"name": "PART_ERROR", "code": 31, "severity": "warning", "text": "t"}
+    cleared = {"payload": json.dumps({**one, "state": "cleared", "ts": "2027-01-15T08:00:00Z"})}
+    noted = function_of(FLOW, "note the alarm").run([cleared], now_ms=[NOW_MS])
+    compare = function_of(FLOW, "compare with the status")
+    run = compare.run([{"payload": [one]}], flow=noted.flow, now_ms=[NOW_MS + 20])
+    assert run.flow["alarms"] == {}
+    run = compare.run([{"payload": [one]}], flow=noted.flow, now_ms=[NOW_MS + 1500])
+    assert run.flow["alarms"]["PART_ERROR"]["ended"] == "", "it stands"
+
+
 def test_sums_by_the_hour_are_kept_for_a_day() -> None:
     note = function_of(FLOW, "note the verdict")
     verdicts = [
