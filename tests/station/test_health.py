@@ -88,6 +88,7 @@ async def test_a_part_on_a_standing_belt_may_wait_as_long_as_the_verdict_timeout
             assert time.monotonic() - begun > 2.5
 
 
+@pytest.mark.realtime
 async def test_parts_that_leave_one_after_the_other_are_no_trouble_however_old_they_are() -> None:
     async with Bench(good, belt=STANDING, verdict_timeout_ms=100.0) as bench:
         probe = Probe(bench)
