@@ -8,6 +8,8 @@ import json
 import time
 from http import HTTPStatus
 
+import pytest
+
 from bridge.domain.belt import BeltSettings
 from bridge.domain.part import Part
 from bridge.monitoring.http import Pages
