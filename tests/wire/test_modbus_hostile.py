@@ -163,10 +163,11 @@ async def test_a_thousand_connections_of_every_kind_leave_nothing_behind(bench: 
         if turn % 50 == 0:
             await sees_the_verdict(plc)
     for _ in range(100):
-        if (open_files(), len(asyncio.all_tasks())) == (files, tasks):
+        if open_files() <= files and len(asyncio.all_tasks()) == tasks:
             break
         await asyncio.sleep(0.05)
-    assert (open_files(), len(asyncio.all_tasks())) == (files, tasks)
+    # What earlier tests of this process left to the garbage collector may be gone by now: fewer files are no fault.
+    assert (max(open_files(), files), len(asyncio.all_tasks())) == (files, tasks)
     await sees_the_verdict(plc)
     plc.close()
 
