@@ -14,7 +14,8 @@ from simulators.truth import PartTruth
 GateClass = Literal["right", "wrong", "missed", "collateral"]
 NO_RESULT = "no result"
 SCAN_MS = 10.0
-TOO_CLOSE_NS = round((max(Geometry().open_lead_ms, Geometry().close_lead_ms) + SCAN_MS) * 1e6)
+LONGEST_STROKE_NS = round(max(Geometry().open_lead_ms, Geometry().close_lead_ms) * 1e6)
+TOO_CLOSE_NS = LONGEST_STROKE_NS + round(SCAN_MS * 1e6)
 """Parts that leave the gate less time between them can't be separated."""
 
 
@@ -60,6 +61,19 @@ def swept_beside(evidence: Evidence, part: PartTruth) -> PartTruth | None:
         if close and decision is not None and decision["reject"] and decision["by"] == "release":
             return other
     return None
+
+
+def overran(evidence: Evidence, part: PartTruth) -> float | None:
+    """Give for how many ms the PLC that fires missed its scans while the gate should have moved for a part; None if never.
+
+    A PLC's controller keeps its cycle; this one shares a processor, and tells when it did not: what it switched late
+    then says nothing of the bridge.
+    """
+    if not evidence.plc.decisions:
+        return None
+    from_ns = part.gate_from_ns - LONGEST_STROKE_NS
+    gaps = [end - start for start, end in evidence.plc.overruns if start < part.gate_to_ns and from_ns < end]
+    return max(gaps) / 1e6 if gaps else None
 
 
 def _by_plc(evidence: Evidence, decision: Mapping[str, Any], read_ns: int | None) -> Released:
@@ -139,6 +153,8 @@ def _collateral(evidence: Evidence, part: PartTruth) -> str:
     if unguarded(evidence, part):
         return "nobody commanded the gate: the I/O module moved it while the part was there"
     other = swept_beside(evidence, part)
+    if other is None and (late_ms := overran(evidence, part)) is not None:
+        return f"the PLC that fires missed its scans for {late_ms:.0f} ms, and switched the gate late"
     beside = "a part" if other is None else other.part_id
     return f"the gate swept it for {beside} too close to it, which the PLC rejected by positive release"
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from simulators.causes import GateClass, exceptions, released, swept_beside, unguarded
+from simulators.causes import GateClass, exceptions, overran, released, swept_beside, unguarded
 from simulators.demo.records import Verdict
 from simulators.evidence import Evidence
 from simulators.truth import PartTruth
@@ -21,8 +21,8 @@ def classify(part: PartTruth, verdict: Verdict | None, evidence: Evidence) -> Ga
     A part without a verdict of its own was never to pass: the PLC's positive release has to reject it, and the order of
     the one that it lay against has to cover it. So was one with
     LET_PASS of which no fresh result stood at the PLC when it was due, or that nobody guarded: to reject it is right,
-    and if the I/O module's own stroke only touches it, or the PLC's for a part too close to it, it is collateral, told
-    by the module and by the PLC.
+    and if the I/O module's own stroke only touches it, or the PLC's for a part too close to it, or as the PLC missed its
+    scans, it is collateral, told by the module and by the PLC.
     """
     if part.ahead is not None or verdict is None or verdict.rejects:
         if part.open_for_middle:
@@ -35,7 +35,7 @@ def classify(part: PartTruth, verdict: Verdict | None, evidence: Evidence) -> Ga
     why = released(evidence, part)
     if why is not None and why.excused and part.open_for_middle:
         return "right"
-    told = unguarded(evidence, part) or swept_beside(evidence, part) is not None
+    told = unguarded(evidence, part) or swept_beside(evidence, part) is not None or overran(evidence, part) is not None
     return "collateral" if told else "wrong"
 
 

@@ -114,7 +114,10 @@ class ScanCycle:
                 self._shared.handshake.take(edge, now_ns)
             elif self._trigger == "opcua":
                 self._trigger_opcua(edge.sequence, edge.count)
+        known = len(self._record.overruns)
         self._record.note_scan(now_ns, outputs)
+        for from_ns, to_ns in self._record.overruns[known:]:
+            say("overrun", from_ns=from_ns, to_ns=to_ns)
         for firing in outputs.firings:
             say("fired", sequence=firing.sequence, error_ms=firing.error_ms, mm_s=firing.speed_mm_s, at_ns=firing.at_ns)
         for decision in outputs.decisions:

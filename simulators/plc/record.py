@@ -11,6 +11,8 @@ from typing import Any
 from simulators.plc.core import ScanOutputs
 from simulators.plc.tables import STOP_REQUEST_BIT, BridgeResult, LiveBlock
 
+SCANS_FOR_AN_OVERRUN = 2
+
 
 class PlcRecordError(Exception):
     """A PLC record that can't be read; the text names it."""
@@ -20,14 +22,18 @@ class PlcRecordError(Exception):
 class PlcRecord:
     """Keyed by sequence: what was read by Modbus and by OPC UA, and when (monotonic ns); what was decided and fired.
 
-    `counters` are the bridge's as last read. `gate_error_mm` is |on-command - due| x speed of each firing.
+    `counters` are the bridge's as last read. `gate_error_mm` is |on-command - due| x speed of each firing. `overruns` are
+    the times (from, to, monotonic ns) in which a scan that was due was missed: nothing was read or switched in them.
     """
+
+    scan_ms: float = 10.0
 
     modbus: dict[int, dict[str, Any]] = field(default_factory=dict)
     opcua: dict[int, dict[str, Any]] = field(default_factory=dict)
     decisions: dict[int, dict[str, Any]] = field(default_factory=dict)
     firings: list[dict[str, Any]] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
+    overruns: list[tuple[int, int]] = field(default_factory=list)
     stop_requested: bool = False
     overrun: int = 0
     scans: int = 0
@@ -43,10 +49,13 @@ class PlcRecord:
         return [abs(f["error_ms"]) * f["speed_mm_s"] / 1e3 for f in self.firings if f["error_ms"] is not None]
 
     def note_scan(self, now_ns: int, outputs: ScanOutputs) -> None:
-        """Note what one scan did."""
+        """Note what one scan did, and whether one before it was missed."""
         self.scans += 1
         if self._last_scan_ns is not None:
-            self.longest_gap_ms = max(self.longest_gap_ms, (now_ns - self._last_scan_ns) / 1e6)
+            gap_ms = (now_ns - self._last_scan_ns) / 1e6
+            self.longest_gap_ms = max(self.longest_gap_ms, gap_ms)
+            if gap_ms >= SCANS_FOR_AN_OVERRUN * self.scan_ms:
+                self.overruns.append((self._last_scan_ns, now_ns))
         self._last_scan_ns = now_ns
         for decision in outputs.decisions:
             self.decisions[decision.sequence] = asdict(decision)
@@ -71,6 +80,8 @@ class PlcRecord:
             self.decisions[event["sequence"]] = facts
         elif event["event"] == "fired":
             self.firings.append({**facts, "speed_mm_s": event["mm_s"]})
+        elif event["event"] == "overrun":
+            self.overruns.append((event["from_ns"], event["to_ns"]))
         elif event["event"] == "stop_request":
             self.stop_requested = self.stop_requested or event["on"]
 
@@ -84,6 +95,7 @@ class PlcRecord:
             opcua={**self.opcua, **earlier.opcua},
             decisions={**earlier.decisions, **self.decisions},
             firings=[*before, *self.firings],
+            overruns=[*earlier.overruns, *self.overruns],
             stop_requested=self.stop_requested or earlier.stop_requested,
         )
 
@@ -99,6 +111,7 @@ class PlcRecord:
             for sequence in list(entries)[:-keep]:
                 del entries[sequence]
         del self.firings[:-keep]
+        del self.overruns[:-keep]
         del self.remarks[:-keep]
 
     def write(self, path: Path) -> None:
@@ -115,6 +128,7 @@ def read_plc_record(path: Path) -> PlcRecord:
         document = json.loads(path.read_text(encoding="utf-8"))
         for key in ("modbus", "opcua", "decisions"):
             document[key] = {int(sequence): entry for sequence, entry in document[key].items()}
+        document["overruns"] = [(start, end) for start, end in document["overruns"]]
         return PlcRecord(**document)
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise PlcRecordError(f"the PLC's record {path} can't be read: {exc}") from exc

@@ -81,7 +81,7 @@ async def _forget_old(record: PlcRecord) -> None:
 
 async def serve(options: argparse.Namespace) -> int:
     """Run the PLC until it is told to stop; gives the exit code."""
-    stop, shared, record = asyncio.Event(), Shared(), PlcRecord()
+    stop, shared, record = asyncio.Event(), Shared(), PlcRecord(scan_ms=options.scan)
     field = FieldLink(ModbusLink(name="field I/O", host=options.field_host, port=options.field_port))
     bridge = BridgeLink(ModbusLink(name="the bridge", host=options.bridge_host, port=options.bridge_port))
     child = OpcuaChild(options, record)

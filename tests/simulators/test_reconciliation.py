@@ -252,6 +252,22 @@ def test_a_defective_part_that_passes_an_unguarded_gate_is_wrong() -> None:
     assert reconcile(replace(evidence, truth=everywhere), ports={})["gate"]["wrong"] == 1
 
 
+@pytest.mark.parametrize(
+    ("from_ms", "to_ms", "decides", "kind"),
+    [(-60, -30, True, "collateral"), (-60, -30, False, "wrong"), (-90, -50, True, "wrong"), (50, 80, True, "wrong")],
+)
+def test_a_part_swept_as_the_plc_that_fires_missed_its_scans_is_collateral(
+    from_ms: int, to_ms: int, decides: bool, kind: str
+) -> None:
+    order = {2: {**released(2, "REJECT", at_ms=650), "by": "order"}}
+    evidence = run_with(SWEPT, decisions=order if decides else {})
+    evidence.plc.overruns.append((SWEPT.gate_from_ns + from_ms * MS, SWEPT.gate_from_ns + to_ms * MS))
+    report = reconcile(evidence, ports={})
+
+    assert report["gate"][kind] == 1
+    assert ("missed its scans for 30 ms" in report["exceptions"][0]["cause"]) == (kind == "collateral")
+
+
 @pytest.mark.parametrize(("gap_ms", "kind"), [(45, "collateral"), (60, "wrong")])
 def test_a_part_too_close_to_one_that_the_plc_rejects_by_itself_is_collateral(gap_ms: int, kind: str) -> None:
     beside = truth_of(4, open_for_middle=True)
