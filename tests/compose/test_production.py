@@ -33,7 +33,7 @@ from tests.cli.processes import PICTURES, eventually
 from tests.compose.boards import RULES, expressions
 from tests.compose.containers import SBIN, Containers, containers
 from tests.compose.production import Member, make_database, make_secrets
-from tests.records.servers import PostgresServer, binaries
+from tests.records.servers import PostgresServer, postgres_server
 from tests.wire.opcua_clients import Pair, make_pair
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.soak]
@@ -44,15 +44,8 @@ BRIDGE = "bridge-production"
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresServer]:
-    folder = binaries()
-    if folder is None:
-        pytest.skip("no PostgreSQL server here: apt-get install --no-install-recommends postgresql")
-    server = PostgresServer(folder)
-    try:
-        server.start()
+    with postgres_server() as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture(scope="module")

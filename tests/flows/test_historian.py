@@ -9,61 +9,38 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from paho.mqtt.client import Client, MQTTMessageInfo
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from tests.cli.processes import eventually
+from tests.flows import rigs
 from tests.flows.functions import function_of
 from tests.flows.influx import Influx, influx
-from tests.flows.node_red import NodeRed, node_red, read_flow
+from tests.flows.node_red import node_red, read_flow
 from tests.wire.conftest import MosquittoBroker
 
 pytestmark = [pytest.mark.flows, pytest.mark.timeout(120)]
 FLOW = "historian.json"
-ROOT = "linegate/line1/station1"
 
 
 def verdict(sequence: int, **other: Any) -> dict[str, Any]:
-    micros = f"{sequence % 1_000_000:06d}"
-    plain = {
-        "line": "line1", "station": "station1", "part_id": f"A-{sequence}", "sequence": sequence, "epoch": 1,
-        "verdict": "FAIL", "code": 2, "disposition": "REJECT", "reason": "crack 0.93 >= 0.50", "label": "crack",
-        "score": 0.93, "recipe": "bracket-a@3", "model": "surface@1.2.0", "replayed": False,
-        "decided_utc": f"2026-11-21T08:00:00.{micros}Z", "timing_ms": {"inference": 4.1, "total": 6.0},
-        "gate": {"state": "ordered"},
-    }  # fmt: skip
-    return plain | other
+    decided_utc = f"2026-11-21T08:00:00.{sequence % 1_000_000:06d}Z"
+    reason = {"reason": "crack 0.93 >= 0.50", "gate": {"state": "ordered"}}
+    return rigs.verdict(sequence, "FAIL", decided_utc=decided_utc, **reason | other)
 
 
-@dataclass
-class Rig:
-    """Broker, database and Node-RED with the flow, and a client that publishes as the bridge does."""
+@dataclass(kw_only=True)
+class Rig(rigs.MqttRig):
+    """The same with a database."""
 
-    broker: MosquittoBroker
     database: Influx
-    red: NodeRed
-    client: Client = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
-        self.client.connect(self.broker.host, self.broker.port)
-        self.client.loop_start()
-
-    def tell(self, topic: str, document: Any) -> MQTTMessageInfo:
-        text = document if isinstance(document, str) else json.dumps(document)
-        return self.client.publish(f"{ROOT}/{topic}", text, qos=1)
 
     def count(self) -> int:
         rows = self.database.ask("SELECT count(sequence) FROM verdict")
         return int(rows[0]["count"]) if rows else 0
-
-    def lamp(self) -> str:
-        return str(self.red.statuses().get("lamp", {}).get("text", ""))
 
 
 @contextmanager
@@ -78,10 +55,9 @@ def rig(folder: Path) -> Iterator[Rig]:
             "INFLUX_URL": database.url, "INFLUX_BUCKET": "line", "REPORT_FOLDER": str(folder / "reports"),
         }  # fmt: skip
         red = stack.enter_context(node_red(folder, flows=[first_version()], environment=environment))
-        eventually(lambda: red.statuses().get("verdict", {}).get("fill") == "green", 20)
-        running = Rig(broker, database, red)
-        stack.callback(running.client.loop_stop)
-        stack.callback(running.client.disconnect)
+        client = stack.enter_context(rigs.client_of(broker))
+        running = Rig(broker=broker, database=database, red=red, client=client)
+        running.subscribed()
         yield running
 
 
@@ -146,10 +122,10 @@ def test_nothing_is_lost_while_the_database_or_the_broker_is_away(tmp_path: Path
         line.database.stop()
         for sequence in range(50, 150):
             line.tell("verdict", verdict(sequence)).wait_for_publish(5)
-        eventually(lambda: "database away (ECONNREFUSED), 100 points waiting" in line.lamp(), 20)
+        eventually(lambda: "database away (ECONNREFUSED), 100 points waiting" in line.lamp("lamp"), 20)
         line.database.start()
         eventually(lambda: line.count() == 150, 15)
-        eventually(lambda: line.lamp() == "0 points waiting", 5)
+        eventually(lambda: line.lamp("lamp") == "0 points waiting", 5)
         line.broker.stop()
         line.broker.start()
         began = time.monotonic()
@@ -165,7 +141,7 @@ def test_what_waits_outlives_a_restart_of_node_red(tmp_path: Path) -> None:
         line.database.stop()
         for sequence in range(20):
             line.tell("verdict", verdict(sequence)).wait_for_publish(5)
-        eventually(lambda: "20 points waiting" in line.lamp(), 20)
+        eventually(lambda: "20 points waiting" in line.lamp("lamp"), 20)
         line.red.stop()
         for sequence in range(20, 30):
             line.tell("verdict", verdict(sequence)).wait_for_publish(5)
@@ -200,18 +176,14 @@ def test_version_2_gets_bucket_and_token_and_what_it_refuses_is_kept_in_a_file(t
     broker.start()
     try:
         environment |= {"LINEGATE_MQTT_HOST": broker.host, "LINEGATE_MQTT_PORT": str(broker.port)}
-        with node_red(tmp_path, flows=[FLOW], environment=environment) as red:
-            eventually(lambda: red.statuses().get("verdict", {}).get("fill") == "green", 20)
-            client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
-            client.connect(broker.host, broker.port)
-            client.loop_start()
-            client.publish(f"{ROOT}/verdict", json.dumps(verdict(1, reason="bad")), qos=1)
+        with node_red(tmp_path, flows=[FLOW], environment=environment) as red, rigs.client_of(broker) as client:
+            line = rigs.MqttRig(broker=broker, red=red, client=client)
+            line.subscribed()
+            line.tell("verdict", verdict(1, reason="bad"))
             kept = tmp_path / "reports" / "historian-refused.txt"
             eventually(kept.exists, 15)
-            client.publish(f"{ROOT}/verdict", json.dumps(verdict(2)), qos=1)
+            line.tell("verdict", verdict(2))
             eventually(lambda: len(heard) == 2, 15)
-            client.disconnect()
-            client.loop_stop()
     finally:
         broker.kill()
         server.shutdown()

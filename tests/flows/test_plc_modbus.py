@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import re
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +16,11 @@ from bridge.domain.verdict import VerdictCode
 from bridge.outputs.plc.register_map import encode_slot, encode_status
 from bridge.outputs.plc.view import PlcView, Shown
 from bridge.outputs.plc.words import WordOrder
-from bridge.setup_files import write_project
-from tests.cli.processes import PICTURES, Bridge, Ports, Publisher, eventually, running
+from tests.cli.processes import PICTURES, Bridge, Publisher, eventually
 from tests.flows.functions import function_of
 from tests.flows.node_red import NodeRed, node_red
+from tests.flows.rigs import bridge_far_from_the_gate
 from tests.outputs.samples import ORDERED, result, status
-from tests.wire.conftest import MosquittoBroker
 from tests.wire.mbpoll import needs_mbpoll, over_tcp
 
 pytestmark = [pytest.mark.flows, pytest.mark.timeout(180)]
@@ -68,28 +66,17 @@ class Line:
 def line(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     folder = tmp_path_factory.mktemp("modbus")
     order = request.param
-    (folder / "mosquitto").mkdir()
-    broker = MosquittoBroker(folder / "mosquitto")
-    broker.start()
-    ports = Ports.free()
-    ports.mqtt = broker.port
-    write_project(folder / "bridge")
-    config = folder / "bridge" / "linegate.toml"  # a gate so far away that a busy machine is in time
-    config.write_text(re.sub(r"^gate_distance_mm = .*$", "gate_distance_mm = 6000.0", config.read_text(), flags=re.M))
-    settings = {"belt__speed_source": "plc", "modbus__word_order": order, "opcua__enabled": "false"}
-    environment = {"LINEGATE_MODBUS_PORT": str(ports.modbus), "LINEGATE_WORD_ORDER": order}
-    try:
+    settings = {"modbus__word_order": order, "opcua__enabled": "false"}
+    with bridge_far_from_the_gate(folder, settings=settings) as bridge:
+        environment = {"LINEGATE_MODBUS_PORT": str(bridge.ports.modbus), "LINEGATE_WORD_ORDER": order}
         with (
-            running(Bridge(folder=folder / "bridge", ports=ports, settings=settings)) as bridge,
             node_red(folder, flows=[FLOW], environment=environment) as red,
-            Publisher(ports.mqtt) as publisher,
+            Publisher(bridge.ports.mqtt) as publisher,
         ):
             made = Line(bridge=bridge, red=red, publisher=publisher)
             eventually(lambda: bridge.get("/readyz")[0] == 200, 60)
             eventually(made.valid, 60)
             yield made
-    finally:
-        broker.kill()
 
 
 @needs_mbpoll

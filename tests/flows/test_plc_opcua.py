@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,12 @@ import pytest
 
 from bridge.domain.report import encode, verdict_document
 from bridge.domain.verdict import VerdictCode
-from bridge.setup_files import write_project
-from tests.cli.processes import PICTURES, Bridge, Ports, Publisher, connects, eventually, linegate, running
+from tests.cli.processes import PICTURES, Bridge, Publisher, connects, eventually, linegate
 from tests.flows.functions import function_of
 from tests.flows.node_red import NodeRed, node_red
+from tests.flows.rigs import bridge_far_from_the_gate
 from tests.foreign.node import run_node
 from tests.outputs.samples import result
-from tests.wire.conftest import MosquittoBroker
 
 pytestmark = [pytest.mark.flows, pytest.mark.timeout(240)]
 
@@ -72,32 +70,23 @@ class Line:
 
 @contextlib.contextmanager
 def line_of(
-    folder: Path, *, bridge_settings: dict[str, str], flow_settings: dict[str, str], prepare: Any = None
+    folder: Path,
+    *,
+    bridge_settings: dict[str, str],
+    flow_settings: dict[str, str],
+    prepare: Callable[[Path], None] = lambda _project: None,
 ) -> Iterator[Line]:
-    (folder / "mosquitto").mkdir()
-    broker = MosquittoBroker(folder / "mosquitto")
-    broker.start()
-    ports = Ports.free()
-    ports.mqtt = broker.port
-    write_project(folder / "bridge")
-    config = folder / "bridge" / "linegate.toml"  # a gate so far away that a busy machine is in time
-    config.write_text(re.sub(r"^gate_distance_mm = .*$", "gate_distance_mm = 6000.0", config.read_text(), flags=re.M))
-    if prepare:
-        prepare(folder / "bridge")
-    settings = {"belt__speed_source": "plc", **bridge_settings}
-    environment = {
-        "XDG_CONFIG_HOME": str(folder / "config"), "LINEGATE_OPCUA": ports.settings["opcua__endpoint"], **flow_settings,
-    }  # fmt: skip
-    try:
-        with (
-            running(Bridge(folder=folder / "bridge", ports=ports, settings=settings)) as bridge,
-            Publisher(ports.mqtt) as publisher,
-        ):
-            eventually(lambda: bridge.get("/readyz")[0] == 200, 60)
-            with node_red(folder, flows=[FLOW], environment=environment) as red:
-                yield Line(bridge=bridge, red=red, publisher=publisher)
-    finally:
-        broker.kill()
+    with (
+        bridge_far_from_the_gate(folder, settings=bridge_settings, prepare=prepare) as bridge,
+        Publisher(bridge.ports.mqtt) as publisher,
+    ):
+        environment = {
+            "XDG_CONFIG_HOME": str(folder / "config"), "LINEGATE_OPCUA": bridge.ports.settings["opcua__endpoint"],
+            **flow_settings,
+        }  # fmt: skip
+        eventually(lambda: bridge.get("/readyz")[0] == 200, 60)
+        with node_red(folder, flows=[FLOW], environment=environment) as red:
+            yield Line(bridge=bridge, red=red, publisher=publisher)
 
 
 @pytest.fixture(scope="module")

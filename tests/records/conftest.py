@@ -19,7 +19,7 @@ from bridge.domain.recipe import Recipe
 from bridge.domain.verdict import Disposition, Judgement, VerdictCode
 from bridge.ports import Outcome
 from bridge.records.journal import Journal
-from tests.records.servers import PASSWORD, PostgresServer, binaries
+from tests.records.servers import PASSWORD, PostgresServer, postgres_server
 
 T0_UTC_NS = 1_795_000_000_123_456_789
 RECIPE = Recipe(name="bracket", number=7, revision=3, bundle="surface-1.2.0", labels=("crack",))
@@ -132,15 +132,8 @@ def database(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A server for all tests; each makes a database of its own in it."""
-    folder = binaries()
-    if folder is None:
-        pytest.skip("no PostgreSQL server here: apt-get install --no-install-recommends postgresql")
-    server = PostgresServer(folder)
-    try:
-        server.start()
+    with postgres_server() as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from tests.ports import free_ports
 
@@ -22,6 +25,20 @@ def binaries() -> Path | None:
     """Give the folder of the newest server installed, None without one."""
     found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")]
     return max(found, key=lambda path: int(path.parent.name)) if found else None
+
+
+@contextlib.contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """Run a server of the caller's own; a test without one installed skips."""
+    folder = binaries()
+    if folder is None:
+        pytest.skip("no PostgreSQL server here: apt-get install --no-install-recommends postgresql")
+    server = PostgresServer(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 class PostgresServer:

@@ -21,7 +21,7 @@ from bridge.errors import ConfigError, JournalError, StartError
 from bridge.ports import Outcome
 from bridge.records.journal import Journal
 from tests.ports import free_ports
-from tests.records.servers import PASSWORD, PostgresServer, binaries
+from tests.records.servers import PASSWORD, PostgresServer, postgres_server
 
 pytestmark = pytest.mark.soak
 
@@ -38,15 +38,8 @@ def kind() -> str:
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresServer]:
     """A server of this module's own: it crashes."""
-    folder = binaries()
-    if folder is None:
-        pytest.skip("no PostgreSQL server here: apt-get install --no-install-recommends postgresql")
-    server = PostgresServer(folder)
-    try:
-        server.start()
+    with postgres_server() as server:
         yield server
-    finally:
-        server.close()
 
 
 async def eventually(true: Callable[[], bool]) -> None:
