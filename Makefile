@@ -8,7 +8,7 @@ ARGS   ?=
 ALONE  := tests/line tests/soak tests/cli
 .DEFAULT_GOAL := help
 
-.PHONY: help setup setup-dev demo flows test test-flows soak soak-flows lint bench docs clean
+.PHONY: help setup setup-dev demo flows test test-models test-flows soak soak-flows lint bench docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -39,8 +39,11 @@ flows: setup ## Node-RED with all flows and the operator's dashboard beside the 
 	@$(BIN)/python -P -m simulators.flows $(ARGS)
 
 test: setup-dev ## the tests, at most 8 minutes
-	@$(BIN)/python -m pytest -m "realtime and not soak and not flows" $(ARGS) || [ $$? -eq 5 ]
-	@$(BIN)/python -m pytest -m "not realtime and not soak and not flows" --numprocesses 3 --dist loadfile $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -m "realtime and not soak and not flows and not models" $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -m "not realtime and not soak and not flows and not models" --numprocesses 3 --dist loadfile $(ARGS) || [ $$? -eq 5 ]
+
+test-models: setup-dev ## teaching, measuring and signing models, at most 10 minutes
+	@$(BIN)/python -m pytest -m "models and not soak" tests/models --numprocesses 2 --dist loadfile $(ARGS)
 
 test-flows: setup-dev ## the Node-RED flows in a real Node-RED, at most 10 minutes; needs Node 20
 	@$(BIN)/python -m pytest -m "flows and not soak" tests/flows --numprocesses 2 --dist loadfile $(ARGS)

@@ -23,6 +23,7 @@ from bridge.config_file import load_config
 from bridge.errors import BridgeError, ConfigError
 from bridge.line_report import describe_line
 from bridge.log_lines import LogLines
+from bridge.model_cli import model_app
 from bridge.outputs.plc.tag_list import TagFormat, render_tags
 from bridge.records_cli import records_app
 from bridge.setup_files import write_project
@@ -38,6 +39,7 @@ app = typer.Typer(
 simulate_app = typer.Typer(help="A conveyor, a PLC or a broker alone, against any bridge.", no_args_is_help=True)
 gate_app = typer.Typer(help="The reject gate that the bridge fires itself.", no_args_is_help=True)
 app.add_typer(gate_app, name="gate")
+app.add_typer(model_app, name="model")
 app.add_typer(records_app, name="records")
 app.add_typer(simulate_app, name="simulate")
 app.add_typer(users_app, name="users")

@@ -90,6 +90,13 @@ class OnnxSession:
                 raise BundleError(f"{self._where}: model.onnx has no output {output!r}, only {given}")
         self._input, self._outputs = name, outputs
 
+    def described(self) -> tuple[list[tuple[str, str, list[object]]], list[tuple[str, str, list[object]]]]:
+        """Give name, type and shape of each input and each output."""
+        return tuple(  # type: ignore[return-value]  # two of them
+            [(each.name, _TYPES.get(each.type, each.type), list(each.shape)) for each in side]
+            for side in (self._session.get_inputs(), self._session.get_outputs())
+        )
+
     def run(self, tensor: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Run the model once and give its outputs by name; raises InferenceError."""
         try:
@@ -101,3 +108,11 @@ class OnnxSession:
 
 def _line(exc: Exception) -> str:
     return " ".join(str(exc).split())[:300]
+
+
+def describe_model(
+    model: bytes, *, where: str
+) -> tuple[list[tuple[str, str, list[object]]], list[tuple[str, str, list[object]]]]:
+    """Give name, type and shape of each input and each output; raises BundleError. External data is never read."""
+    session = OnnxSession(model, external_data={}, where=where)
+    return session.described()

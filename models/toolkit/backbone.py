@@ -32,7 +32,7 @@ class Trunk(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         net = load_efficientnet()
-        self.stem = _fold_stem(net)
+        self.stem = fold_stem(net)
         self.blocks = nn.ModuleList(list(net._blocks)[:ALL_BLOCKS])
         self.requires_grad_(False)
         self.eval()
@@ -57,7 +57,7 @@ def load_efficientnet() -> nn.Module:
     return cast(nn.Module, net).eval()
 
 
-def _fold_stem(net: nn.Module) -> nn.Conv2d:
+def fold_stem(net: nn.Module) -> nn.Conv2d:
     """Merge (x - 127) / 128, the first convolution and its batch normalisation into one convolution with bias."""
     conv, norm = cast(nn.Conv2d, net._conv_stem), cast(nn.BatchNorm2d, net._bn0)
     mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)

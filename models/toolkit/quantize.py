@@ -22,8 +22,10 @@ class PictureReader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime
         return None if picture is None else {"image": picture[None]}
 
 
-def quantize_u8s8(source: Path, target: Path, pictures: Sequence[npt.NDArray[np.uint8]]) -> None:
-    """Write a quantized copy of a model, its ranges taken from the given training pictures.
+def quantize_u8s8(
+    source: Path, target: Path, pictures: Sequence[npt.NDArray[np.uint8]], *, in_float: Sequence[str] = ()
+) -> None:
+    """Write a quantized copy of a model, its ranges from the given pictures (H x W x 3); nodes `in_float` stay as they are.
 
     Only convolutions and what lies between them are quantized; the calibrated logit, the maximum and the sigmoid
     stay float32, because thresholds are read there. S8S8 is several times slower on x86 with VNNI: U8S8 it is. Weights
@@ -38,6 +40,7 @@ def quantize_u8s8(source: Path, target: Path, pictures: Sequence[npt.NDArray[np.
             PictureReader(pictures),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv", "Clip", "Relu", "Add", "Concat", "Resize"],
+            nodes_to_exclude=list(in_float),
             per_channel=True,
             reduce_range=True,
             activation_type=QuantType.QUInt8,
