@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-IN_REAL_TIME = frozenset({"cli", "compose", "flows", "foreign", "line", "soak", "wire"})
+IN_REAL_TIME = frozenset(
+    {"cli", "compose", "flows", "foreign", "inference", "line", "packaging", "records", "simulators", "soak", "wire"}
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -27,6 +27,7 @@ PICTURE = re.compile(rf"/pictures/({NAME})/({NAME})/(0|[1-9][0-9]{{0,9}})", re.A
 U32 = 2**32
 MEDIA_TYPES = {".jpg": "image/jpeg", ".png": "image/png"}
 RETRY_BIND_S = 0.1
+DRAIN_S = 0.5
 BUSY = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 log = structlog.get_logger(__name__)
@@ -140,7 +141,7 @@ class _Listener(http.server.ThreadingHTTPServer):
         self.timeout_s = timeout_s
         self._longest_s = longest_s
         self._most = most
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._since: dict[socket.socket, float] = {}
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Request)
@@ -166,7 +167,13 @@ class _Listener(http.server.ThreadingHTTPServer):
     def shutdown_request(self, request: Any) -> None:
         with self._lock:
             self._since.pop(request, None)
+            self._lock.notify_all()
         super().shutdown_request(request)
+
+    def drained(self, within_s: float) -> bool:
+        """Wait until nobody is served any more; False when somebody still is after `within_s`."""
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._since, within_s)
 
     def service_actions(self) -> None:
         now = time.monotonic()
@@ -222,11 +229,12 @@ class HttpServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the port; a request under way may still be answered."""
+        """Close the port; a request under way has `DRAIN_S` to be answered."""
         if self._listener is None or self._thread is None:
             return
         self._listener.shutdown()
         self._listener.server_close()
+        self._listener.drained(DRAIN_S)
         self._thread.join(1.0)
         self._listener = self._thread = None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -30,6 +29,8 @@ from bridge.ports import Alarm, Frame, GateEvent, Loaded, Outcome
 from bridge.station import Journey
 from bridge.station_loop import StationLoop
 
+UTC_NS = 1_767_225_600_000_000_000  # 2026-01-01, when the loop's time was 0
+
 
 def recipe(*, name: str = "bracket", policy: Policy | None = None) -> Recipe:
     return Recipe(
@@ -44,11 +45,13 @@ def recipe(*, name: str = "bracket", policy: Policy | None = None) -> Recipe:
 
 
 class FakeClock:
+    """The event loop's own time, virtual in these tests."""
+
     def now_ns(self) -> int:
-        return time.monotonic_ns()
+        return round(asyncio.get_running_loop().time() * 1e9)
 
     def utc_ns(self) -> int:
-        return time.time_ns()
+        return UTC_NS + self.now_ns()
 
 
 class FakeModel:
@@ -88,7 +91,7 @@ class FakeCamera:
         self.moments_ns.append(moment_ns)
         if not isinstance(part.trigger.image, InlineImage):
             raise CameraError("no picture came with the trigger")
-        return Frame(data=part.trigger.image.data, media_type="image/jpeg", captured_utc_ns=time.time_ns())
+        return Frame(data=part.trigger.image.data, media_type="image/jpeg", captured_utc_ns=UTC_NS)
 
 
 class FakeJournal:
@@ -271,7 +274,7 @@ class Bench:
 
     def send(self, sequence: int, *, image: bytes | None = b"\xff\xd8 picture", **changes: Any) -> None:
         picture = None if image is None else InlineImage(media_type="image/jpeg", data=image)
-        fields: dict[str, Any] = {"part_id": str(sequence), "arrived_ns": time.monotonic_ns(), "image": picture}
+        fields: dict[str, Any] = {"part_id": str(sequence), "arrived_ns": self.clock.now_ns(), "image": picture}
         trigger = Trigger(sequence=sequence, **(fields | changes))
         self.loop.post(Arrival(trigger=trigger, acknowledge=lambda: self.acknowledged.append(sequence)))
 

@@ -65,7 +65,7 @@ async def test_a_reject_that_never_comes_is_alarmed_when_its_window_is_over() ->
         bench.send(1)
         await bench.until(lambda: "REJECT_NOT_CONFIRMED" in bench.output.raised)
         waited_ms = (bench.clock.now_ns() - begun_ns) / 1e6
-        assert 800.0 <= waited_ms < 800.0 + 100 / 1.2 + 100, "one part's travel, and 100 ms for a loaded machine"
+        assert 800.0 <= waited_ms < 800.0 + 100 / 1.2 + 10, "one part's travel, and the wait for it"
         assert bench.journal.events[-1] == ("not confirmed", 1)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 
 import pytest
 
@@ -253,12 +252,12 @@ async def test_more_parts_than_can_wait_get_error_and_every_one_a_verdict() -> N
 async def test_a_long_backlog_costs_the_live_parts_behind_it_nothing() -> None:
     async with Bench(good, gate=SLOW_BELT) as bench:
         bench.journal.stalled.clear()  # not even a commit is waited for
-        begun_s = time.monotonic()
+        begun_s = asyncio.get_running_loop().time()
         for sequence in range(300):
             bench.send(sequence, backlog=True)
         bench.send(300)
         verdicts = await bench.verdicts(301)
-        assert time.monotonic() - begun_s < 2.0
+        assert asyncio.get_running_loop().time() - begun_s < 2.0
         assert verdicts == [*((sequence, "LATE") for sequence in range(300)), (300, "PASS")]
         assert all(outcome.result.part.trigger.image is None for outcome in bench.output.outcomes[:300])
         assert "QUEUE_OVERLOAD" not in bench.output.raised

@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -246,6 +247,24 @@ def test_client_that_leaves_in_the_middle_is_no_trouble(
             client.recv(10)
     assert ask(server, "/healthz")[0] == 200
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_request_under_way_is_answered_before_the_server_is_gone(world: World) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        asked.set()
+        answer.wait(10.0)
+
+    world.hold = hold
+    running = serve(world)
+    with socket.create_connection(("127.0.0.1", running.port)) as client:
+        client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        asked.wait(10.0)
+        threading.Timer(0.1, answer.set).start()
+        running.stop()
+        assert answer.is_set(), "it waited"
+        assert client.recv(1000).startswith(b"HTTP/1.0 200")
 
 
 def until_it_answers(server: HttpServer, code: int) -> None:
