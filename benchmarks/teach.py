@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.toolkit.folder import LabelledFolder, Sample, read_folder
+from models.toolkit.pictures.folder import LabelledFolder, Sample, read_folder
 
 FIGURES = ("accuracy", "auroc", "escapes_at_1pct_false_rejects")
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from bridge.inference.archive import ZIP_SUFFIX
 from bridge.inference.bundle import Bundle, read_bundle
 from bridge.inference.manifest import MANIFEST, SIGNATURE
 from bridge.inference.trust import Trust, load_private_key, load_trust, shipped_folder, sign_manifest, user_signing_key
+
+if TYPE_CHECKING:
+    from models.toolkit.progress import Stage
 
 model_app = typer.Typer(help="Model bundles: teach, evaluate, sign, verify.", no_args_is_help=True)
 
@@ -46,13 +49,6 @@ DefectRate = Annotated[
 Keys = Annotated[Path | None, typer.Option("--keys", metavar="FOLDER", help="Public keys to trust beside your own.")]
 
 
-class Stage(Protocol):
-    """Hears what is done: the name of the step, how much of it, of how much."""
-
-    def __call__(self, name: str, done: int, of: int, /) -> None:
-        """Hear it."""
-
-
 @model_app.command("teach")
 def model_teach(
     folder: PictureFolder,
@@ -68,11 +64,11 @@ def model_teach(
     seed: Seed = 0,
 ) -> None:
     """Make a signed bundle of your own labelled pictures, on this computer."""
-    toolkit = _toolkit("teach")
-    costs = _toolkit("costs").Costs(escape=escape_cost, scrap=scrap_cost, defect_rate=defect_rate)
+    toolkit = _toolkit("teaching.teach")
+    costs = _toolkit("figures.costs").Costs(escape=escape_cost, scrap=scrap_cost, defect_rate=defect_rate)
     with _progress() as stage:
         taught = toolkit.teach(folder, out, good=good, groups=groups, costs=costs, seed=seed, side_px=side, stage=stage)
-    report = _toolkit("teach_report")
+    report = _toolkit("teaching.report")
     page = report.write_page(taught, out.with_name(f"{out.name.removesuffix(ZIP_SUFFIX)}-report.html"))
     Console().print(report.in_terminal(taught))
     typer.echo(f"wrote {out} and {page}\nnext: linegate demo --model {out} --images FOLDER")
@@ -91,7 +87,7 @@ def model_anomaly(
     """Make a signed bundle that finds what good parts don't have."""
     if kind not in ("patchcore", "padim"):
         raise ConfigError(f"--kind {kind}: allowed is patchcore or padim")
-    toolkit = _toolkit("map_bundles")
+    toolkit = _toolkit("anomalies.bundle")
     with _progress() as stage:
         made = toolkit.make_anomaly(folder, out, kind=kind, false_rejects=false_rejects, seed=seed, stage=stage)
     typer.echo(f"wrote {out}: {made.bundle.reference}\n{toolkit.summary(made.bundle.manifest.measured)}")
@@ -112,7 +108,7 @@ def model_train(
     json_file: JsonFile = None,
 ) -> None:
     """Train a whole net on labelled pictures; needs the extra `train` (torch)."""
-    report = _toolkit("train").train(
+    report = _toolkit("training.train").train(
         folder, out, architecture=architecture, good=good, seed=seed, epochs=epochs, side=side, say=typer.echo
     )
     _write_json(json_file, report.as_json())
@@ -134,7 +130,7 @@ def model_compress(
     json_file: JsonFile = None,
 ) -> None:
     """Make a classifier smaller and faster; a step that is slower or loses too much is refused."""
-    report = _toolkit("compress").compress(
+    report = _toolkit("compression.compress").compress(
         bundle, folder, out, quantize=quantize, prune=prune, distil=distil, allowed_loss=allowed_loss, seed=seed,
         say=typer.echo,
     )  # fmt: skip
@@ -147,11 +143,11 @@ def model_compress(
 @model_app.command("evaluate")
 def model_evaluate(bundle: BundlePath, folder: PictureFolder, good: Good = None, json_file: JsonFile = None) -> None:
     """Judge a bundle on a labelled folder, by the code of the line, and count with intervals."""
-    toolkit = _toolkit("evaluate")
+    toolkit = _toolkit("evaluation.evaluate")
     with _progress() as stage:
         done = toolkit.evaluate(bundle, folder, good=good, progress=lambda count, of: stage("judging", count, of))
     _write_json(json_file, done.report)
-    Console().print(_toolkit("evaluation_table").in_terminal(done.report))
+    Console().print(_toolkit("evaluation.table").in_terminal(done.report))
 
 
 @model_app.command("tune")
@@ -166,8 +162,8 @@ def model_tune(
     json_file: JsonFile = None,
 ) -> None:
     """Find the threshold that costs least, from what an escape and a false reject cost."""
-    toolkit = _toolkit("tune")
-    costs = _toolkit("costs").Costs(escape=escape_cost, scrap=scrap_cost, defect_rate=defect_rate)
+    toolkit = _toolkit("evaluation.tune")
+    costs = _toolkit("figures.costs").Costs(escape=escape_cost, scrap=scrap_cost, defect_rate=defect_rate)
     with _progress() as stage:
         tuned = toolkit.tune(
             bundle, folder, good=good, costs=costs, parts_a_year=parts_a_year,
@@ -184,7 +180,7 @@ def model_explain(
     out: Annotated[Path, typer.Option("--out", metavar="PNG", help="Where to write the picture with its heat map.")],
 ) -> None:
     """Show where in a picture the model sees what decides."""
-    explained = _toolkit("explain").explain_picture(bundle, picture, out)
+    explained = _toolkit("evaluation.explain").explain_picture(bundle, picture, out)
     typer.echo(f"{explained.label} {explained.score:.4f}, by {explained.how}: wrote {out}")
 
 
@@ -286,7 +282,7 @@ def _toolkit(module: str) -> Any:
         missing = (exc.name or "").partition(".")[0]
         if missing in ("bridge", "models"):
             raise
-        extra = "train" if missing in ("torch", "timm") else "teach"
+        extra = "train" if missing == "torch" or missing.startswith("efficientnet") else "teach"
         raise ConfigError(f"{missing} is not installed: pip install 'linegate[{extra}]'") from exc
 
 

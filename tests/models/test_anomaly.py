@@ -14,14 +14,14 @@ from onnx import helper
 
 from bridge.inference.heads.cells import read_cells
 from bridge.inference.preprocess import Placement
-from models.toolkit.anomaly import AnomalyFit, Kind, anomaly_model, fit_anomaly, limit_for
-from models.toolkit.extract import open_model
-from models.toolkit.folder import DataError, LabelledFolder, read_pictures
-from models.toolkit.graph_writer import GraphWriter
-from models.toolkit.memory_graph import Mapping, finish
-from models.toolkit.patch_graph import INSIDE, grid_of, patch_model
-from models.toolkit.patches import anomaly_input
-from models.toolkit.prepared import Preparer
+from models.toolkit.anomalies.fit import AnomalyFit, Kind, anomaly_model, fit_anomaly, limit_for
+from models.toolkit.anomalies.memory_graph import Mapping, finish
+from models.toolkit.anomalies.patch_graph import INSIDE, grid_of, patch_model
+from models.toolkit.anomalies.patches import anomaly_input
+from models.toolkit.graphs.session import open_model
+from models.toolkit.graphs.writer import GraphWriter
+from models.toolkit.pictures.folder import DataError, LabelledFolder, read_pictures
+from models.toolkit.pictures.prepared import Preparer
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(120)]
 

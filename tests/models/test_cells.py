@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from bridge.inference.manifest import InputSpec
-from models.toolkit.backbone_file import load_backbone
-from models.toolkit.cell_graph import (
+from models.toolkit.graphs.backbone import load_backbone
+from models.toolkit.graphs.session import open_model
+from models.toolkit.pictures.folder import DataError, LabelledFolder, read_folder
+from models.toolkit.pictures.prepared import Preparer
+from models.toolkit.teaching.cell_graph import (
     FAR,
     MAP_TAPS,
     NEAR,
@@ -21,7 +24,7 @@ from models.toolkit.cell_graph import (
     judge_model,
     whole_model,
 )
-from models.toolkit.cell_maps import (
+from models.toolkit.teaching.cell_maps import (
     LARGEST_AREA_PX,
     SMALLEST_AREA_PX,
     background_cells,
@@ -30,10 +33,7 @@ from models.toolkit.cell_maps import (
     map_backbone,
     read_maps,
 )
-from models.toolkit.cells import DEFECT, CellFit, CellSettings, cell_model, fit_cells
-from models.toolkit.extract import open_model
-from models.toolkit.folder import DataError, LabelledFolder, read_folder
-from models.toolkit.prepared import Preparer
+from models.toolkit.teaching.cells import DEFECT, CellFit, CellSettings, cell_model, fit_cells
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(120)]
 

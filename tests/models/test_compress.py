@@ -16,18 +16,18 @@ from bridge.errors import BridgeError
 from bridge.inference.bundle import read_bundle
 from bridge.inference.pipeline import Pipeline
 from bridge.inference.trust import Trust
-from models.toolkit import compress as compressing
-from models.toolkit import int8
-from models.toolkit.channels import ChannelGroups, cut, unshared, with_weights
-from models.toolkit.compress import compress
-from models.toolkit.compress_report import CompressReport, Step, why_refused
-from models.toolkit.extract import open_model
-from models.toolkit.folder import DataError, read_folder
-from models.toolkit.int8 import simplified, with_unusual_light
-from models.toolkit.judging import Accuracy, Latency
-from models.toolkit.metrics import Share
-from models.toolkit.ranges import RULES, Spread
-from models.toolkit.staged import Stage, split_off, vary
+from models.toolkit.compression import compress as compressing
+from models.toolkit.compression import int8
+from models.toolkit.compression.channels import ChannelGroups, cut, unshared, with_weights
+from models.toolkit.compression.compress import compress
+from models.toolkit.compression.int8 import simplified, with_unusual_light
+from models.toolkit.compression.judging import Accuracy, Latency
+from models.toolkit.compression.ranges import RULES, Spread
+from models.toolkit.compression.report import CompressReport, Step, why_refused
+from models.toolkit.figures.metrics import Share
+from models.toolkit.graphs.session import open_model
+from models.toolkit.pictures.folder import DataError, read_folder
+from models.toolkit.pictures.staged import Stage, split_off, vary
 from tests.models.pictures import draw_folder
 from tests.models.tiny import CHANNELS, SPEC, tiny_bundle, tiny_model
 

@@ -14,19 +14,19 @@ from bridge.inference.bundle import read_bundle  # noqa: E402 - nothing below wo
 from bridge.inference.manifest import InputSpec  # noqa: E402
 from bridge.inference.pipeline import Pipeline  # noqa: E402
 from bridge.inference.trust import Trust  # noqa: E402
-from models.toolkit import compress as compressing  # noqa: E402
-from models.toolkit import distil  # noqa: E402
-from models.toolkit.compress import compress  # noqa: E402
-from models.toolkit.export_classifier import export_classifier  # noqa: E402
-from models.toolkit.extract import open_model  # noqa: E402
-from models.toolkit.fine_tuning import class_weights  # noqa: E402
-from models.toolkit.folder import DataError, read_folder  # noqa: E402
-from models.toolkit.int8 import simplified  # noqa: E402
-from models.toolkit.judging import Latency  # noqa: E402
-from models.toolkit.nets import build_net  # noqa: E402
-from models.toolkit.staged import Stage  # noqa: E402
-from models.toolkit.torch_graph import GraphModule  # noqa: E402
-from models.toolkit.train import train  # noqa: E402
+from models.toolkit.compression import compress as compressing  # noqa: E402
+from models.toolkit.compression import distil  # noqa: E402
+from models.toolkit.compression.compress import compress  # noqa: E402
+from models.toolkit.compression.int8 import simplified  # noqa: E402
+from models.toolkit.compression.judging import Latency  # noqa: E402
+from models.toolkit.compression.torch_graph import GraphModule  # noqa: E402
+from models.toolkit.graphs.session import open_model  # noqa: E402
+from models.toolkit.pictures.folder import DataError, read_folder  # noqa: E402
+from models.toolkit.pictures.staged import Stage  # noqa: E402
+from models.toolkit.training.export import export_classifier  # noqa: E402
+from models.toolkit.training.fine_tuning import class_weights  # noqa: E402
+from models.toolkit.training.nets import build_net  # noqa: E402
+from models.toolkit.training.train import train  # noqa: E402
 from tests.models.pictures import draw_folder  # noqa: E402
 from tests.models.tiny import LABELS, SPEC, tiny_bundle, tiny_model  # noqa: E402
 

@@ -9,10 +9,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from bridge.inference.manifest import InputSpec
-from models.toolkit.bundle_files import Draft, GoldenPicture, write_bundle
-from models.toolkit.extract import open_model
-from models.toolkit.folder import read_folder
-from models.toolkit.staged import Stage
+from models.toolkit.bundles.files import Draft, GoldenPicture, write_bundle
+from models.toolkit.graphs.session import open_model
+from models.toolkit.pictures.folder import read_folder
+from models.toolkit.pictures.staged import Stage
 
 LABELS = ("good", "scratch", "spot")
 SPEC = InputSpec(name="image", width=32, height=32)

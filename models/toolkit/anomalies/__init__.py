@@ -1,0 +1,1 @@
+"""Models made of good parts only; no torch."""

@@ -1,0 +1,1 @@
+"""How the shipped ball-screw model was trained."""

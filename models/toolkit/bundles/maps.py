@@ -1,0 +1,51 @@
+"""What bundles of models that show where have in common: golden frames over the range of scores, and the card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from bridge.inference.manifest import InputSpec
+from models.toolkit.bundles.files import GoldenPicture
+from models.toolkit.graphs.heads import SCORES
+from models.toolkit.graphs.session import open_model
+from models.toolkit.pictures.folder import Sample
+from models.toolkit.pictures.prepared import IMAGE, Preparer
+
+GOLDEN_FRAMES = 4
+
+
+def golden_of(
+    model: onnx.ModelProto, samples: Sequence[Sample], scores: npt.NDArray[np.float64], spec: InputSpec, label: str
+) -> list[GoldenPicture]:
+    """Choose four pictures over the range of `scores`, one for each sample, and what the finished model says of each."""
+    order = np.argsort(scores)
+    chosen = [samples[order[place]] for place in np.linspace(0, len(order) - 1, GOLDEN_FRAMES).astype(int)]
+    session, preparer = open_model(model), Preparer(spec)
+    told = [session.run([SCORES], {IMAGE: preparer.tensor(sample)})[0][0, 0] for sample in chosen]
+    return [
+        GoldenPicture(sample=sample, scores={label: float(score)}) for sample, score in zip(chosen, told, strict=True)
+    ]
+
+
+def card_of(spec: InputSpec, *, what: str, counts: str, arithmetic: str, measured: str) -> str:
+    """Write the card of a model that shows where."""
+    return _CARD.format(
+        what=what, width=spec.width, height=spec.height, counts=counts, arithmetic=arithmetic, measured=measured
+    )
+
+
+_CARD = """\
+# A taught model that shows where
+
+{what}, in pictures stretched to {width} x {height}. One score for the picture and one for each cell, 0 to 1. Frozen features
+of EfficientNet-Lite0 (ImageNet weights, Apache-2.0). Arithmetic: {arithmetic}. Pictures: {counts}.
+
+Measured: {measured}.
+
+It knows the light, the camera and the parts of these pictures and no others. Judge it on pictures of another day with
+`linegate model evaluate` before it drives a gate.
+"""

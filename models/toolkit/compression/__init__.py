@@ -1,0 +1,1 @@
+"""Classifiers made smaller and faster; torch only for pruning and distilling."""

@@ -1,0 +1,74 @@
+"""Distil a bundle's model into a small student (Hinton, Vinyals, Dean 2015): it learns the teacher's scores, not only labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from bridge.inference.manifest import InputSpec, OutputSpec
+from models.toolkit.compression.judging import Runner
+from models.toolkit.compression.steps import Candidate, Made, MakeStep, Material
+from models.toolkit.graphs.heads import SCORES
+from models.toolkit.pictures.folder import DataError
+from models.toolkit.pictures.staged import Stage
+from models.toolkit.training.export import export_classifier
+from models.toolkit.training.fine_tuning import Plan, ask, class_weights, fit, read_learning_set
+from models.toolkit.training.nets import ARCHITECTURES, build_net
+
+_EPOCHS, _PATIENCE = 30, 10
+_VARIANTS = 6
+_SIDE_MULTIPLE = 32
+_PARITY_PICTURES = 8
+
+
+def distiller(student: str) -> MakeStep:
+    """Give the step that makes a student of this architecture; raises DataError for an unknown one."""
+    if student not in ARCHITECTURES:
+        raise DataError(f"--distil {student}: allowed are {', '.join(ARCHITECTURES)}")
+
+    def make(current: Candidate, material: Material) -> Made:
+        return _distilled(current, material, student)
+
+    return make
+
+
+def _distilled(current: Candidate, material: Material, student: str) -> Made:
+    manifest = current.manifest
+    spec = _student_input(manifest.input)
+    if manifest.head != "classifier":
+        raise DataError(f"{manifest.reference}: head = {manifest.head!r}: only a classifier can be distilled")
+    torch.manual_seed(material.seed)
+    net = build_net(student, labels=len(manifest.labels), option="--distil")
+    stage = Stage(spec)
+    teacher = Runner(current.model, manifest, Stage(manifest.input))
+    data = read_learning_set(stage, material.split.kept, manifest.labels, seed=material.seed)
+    lessons = ask(
+        lambda pictures: teacher.scores(pictures).astype(np.float32),
+        data.training, variants=_VARIANTS, seed=material.seed, say=material.say,
+    )  # fmt: skip
+    fitted = fit(
+        net,
+        torch.from_numpy,
+        data,
+        Plan(
+            epochs=_EPOCHS, learning_rate=ARCHITECTURES[student].learning_rate, patience=_PATIENCE, seed=material.seed
+        ),
+        weights=class_weights(data.training.labels, len(manifest.labels)),
+        say=material.say,
+        lessons=lessons,
+    )
+    model = export_classifier(net, spec, data.validation.pictures[:_PARITY_PICTURES])
+    changed = manifest.model_copy(update={"input": spec, "output": OutputSpec(scores=SCORES)})
+    how = {"epochs": fitted.epochs, "validation_accuracy": round(fitted.validation_accuracy, 4)}
+    return Made(candidate=Candidate(model=model, manifest=changed), how={"student": student, **how})
+
+
+def _student_input(teacher: InputSpec) -> InputSpec:
+    """Give an input of the teacher's size and cut that takes bytes; raises DataError where a net can't take it."""
+    if teacher.colour != "RGB" or teacher.width % _SIDE_MULTIPLE or teacher.height % _SIDE_MULTIPLE:
+        raise DataError(
+            f"--distil: the teacher's input is {teacher.width} x {teacher.height} {teacher.colour}: "
+            f"allowed are RGB and multiples of {_SIDE_MULTIPLE}"
+        )
+    taken = {"name": "image", "layout": "NHWC", "dtype": "uint8", "mean": (), "std": ()}
+    return teacher.model_copy(update=taken)

@@ -1,0 +1,1 @@
+"""Bundles judged, explained and tuned on labelled pictures."""

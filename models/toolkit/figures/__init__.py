@@ -1,0 +1,1 @@
+"""What is counted: thresholds, calibration, metrics with their intervals; numbers in, numbers out."""

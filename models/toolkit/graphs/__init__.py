@@ -1,0 +1,1 @@
+"""ONNX graphs: the backbone, what is put on it, how it is run, timed and quantized."""

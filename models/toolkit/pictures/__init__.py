@@ -1,0 +1,1 @@
+"""Labelled pictures: read, checked, and made into what a model takes."""

@@ -1,0 +1,1 @@
+"""Models taught on frozen features by labelled pictures, with or without masks; no torch."""

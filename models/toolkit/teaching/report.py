@@ -1,0 +1,162 @@
+"""What a taught model is worth, told honestly: in a terminal and as one page of HTML that needs nothing else.
+
+All figures come from pictures that the judging model had not seen (cross-validation), with 95 % Wilson intervals.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from rich.console import Group
+from rich.table import Table
+from sklearn.metrics import average_precision_score, precision_recall_curve
+
+from bridge.errors import BundleError
+from models.toolkit.evaluation.explain import Explainer, overlay
+from models.toolkit.figures.metrics import Share
+from models.toolkit.pictures.folder import Sample, read_picture
+from models.toolkit.teaching.doubts import doubts_of
+from models.toolkit.teaching.teach import Taught
+
+MISTAKES = 12
+THUMBNAIL_PX = 260
+_WIDE, _TALL = 420, 260
+
+
+def in_terminal(taught: Taught) -> Group:
+    """Make the tables and the warnings."""
+    table = Table(title=taught.bundle.reference, show_header=False)
+    for name, value in _figures(taught):
+        table.add_row(name, value)
+    return Group(table, *(f"! {doubt}" for doubt in doubts_of(taught)))
+
+
+def write_page(taught: Taught, path: Path) -> Path:
+    """Write the page; gives its path; raises BundleError where it can't be written."""
+    parts = [
+        f"<h1>{escape(taught.bundle.reference)}</h1>",
+        _table(("", ""), _figures(taught)),
+        "<h2>Warnings</h2>", _doubts(taught),
+        "<h2>What was taken for what</h2><p>Rows: what the picture is; columns: what an unseen model said.</p>",
+        _confusion(taught),
+    ]  # fmt: skip
+    if taught.folder.good is not None:
+        parts += ["<h2>Precision and recall of defects</h2>", _precision_recall(taught)]
+    parts += ["<h2>The worst mistakes</h2>", *_mistakes(taught)]
+    try:
+        path.write_text(_PAGE.format(title=escape(taught.bundle.reference), body="\n".join(parts)), encoding="utf-8")
+    except OSError as exc:
+        raise BundleError(f"{path}: the report can't be written: {exc.strerror}; the bundle is whole") from exc
+    return path
+
+
+def _figures(taught: Taught) -> Iterator[tuple[str, str]]:
+    n, folder = len(taught.truth), taught.folder
+    yield "pictures", ", ".join(f"{label} {count}" for label, count in folder.counts.items())
+    yield "right, of pictures not seen", str(Share(count=int((taught.said == taught.truth).sum()), n=n))
+    if folder.good is not None:
+        place = taught.names.index(folder.good)
+        bad, passed = taught.truth != place, taught.unseen[:, place] >= taught.accept
+        yield "escapes, of defective ones", str(Share(count=int((bad & passed).sum()), n=int(bad.sum())))
+        yield "false rejects, of good ones", str(Share(count=int((~bad & ~passed).sum()), n=int((~bad).sum())))
+    kind = "INT8" if taught.quantized else "float32: INT8 was slower or worse"
+    beside = "" if taught.float_ms is None else f"; float32 {taught.float_ms:.1f} ms"
+    yield "one frame, one thread", f"{taught.model_ms:.1f} ms ({kind}{beside})"
+    yield "made in", f"{taught.seconds:.0f} s"
+
+
+def _doubts(taught: Taught) -> str:
+    doubts = doubts_of(taught)
+    if not doubts:
+        return "<p>None.</p>"
+    return "<ul>" + "".join(f"<li>{escape(doubt)}</li>" for doubt in doubts) + "</ul>"
+
+
+def _confusion(taught: Taught) -> str:
+    labels, said = taught.names, taught.said
+    rows = [
+        (label, *(str(int(((taught.truth == row) & (said == column)).sum()) or "") for column in range(len(labels))))
+        for row, label in enumerate(labels)
+    ]
+    return _table(("", *labels), rows)
+
+
+def _table(head: tuple[str, ...], rows: object) -> str:
+    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in row) + "</tr>"
+        for row in rows  # type: ignore[attr-defined]
+    )
+    return f"<table>{f'<tr>{cells}</tr>' if any(head) else ''}{body}</table>"
+
+
+def _precision_recall(taught: Taught) -> str:
+    """Draw precision over recall of "defective", both from 0 to 1."""
+    place = taught.names.index(str(taught.folder.good))
+    bad, scores = taught.truth != place, 1 - taught.unseen[:, place]
+    precision, recall, _ = precision_recall_curve(bad, scores)
+    points = " ".join(
+        f"{40 + x * (_WIDE - 60):.1f},{_TALL - 30 - y * (_TALL - 50):.1f}"
+        for x, y in zip(recall, precision, strict=True)
+    )
+    return (
+        f'<svg viewBox="0 0 {_WIDE} {_TALL}" width="{_WIDE}" role="img" aria-label="precision over recall">'
+        f'<path d="M40 20V{_TALL - 30}H{_WIDE - 20}" fill="none" stroke="#888"/>'
+        f'<polyline points="{points}" fill="none" stroke="#0a6" stroke-width="2"/>'
+        f'<text x="{_WIDE / 2}" y="{_TALL - 8}">recall, 0 to 1</text><text x="4" y="14">precision, 0 to 1</text></svg>'
+        f"<p>Average precision {average_precision_score(bad, scores):.4f}.</p>"
+    )
+
+
+def _mistakes(taught: Taught) -> Iterator[str]:
+    own = taught.unseen[np.arange(len(taught.truth)), taught.truth]
+    wrong = np.flatnonzero(taught.said != taught.truth)
+    worst = sorted(wrong, key=lambda row: own[row])[:MISTAKES]
+    if not worst:
+        yield "<p>None among the pictures that were not seen.</p>"
+        return
+    yield (
+        "<p>Each as an unseen model judged it, beside it where the finished model looks (it has seen the picture). "
+        "Often the label is wrong, not the model.</p>"
+    )
+    explainer = Explainer(taught.bundle)
+    for row in worst:
+        sample = taught.folder.samples[row]
+        place = taught.said[row]
+        heat = overlay(sample.path, explainer.explain(sample.path), longest_px=THUMBNAIL_PX)
+        text = f"{sample.label}/{sample.path.name}: taken for {taught.names[place]} ({taught.unseen[row, place]:.2f})"
+        yield (
+            f"<figure><img src='{_data(_thumbnail(sample))}' alt=''><img src='{_data(heat)}' alt=''>"
+            f"<figcaption>{escape(text)}</figcaption></figure>"
+        )
+
+
+def _thumbnail(sample: Sample) -> npt.NDArray[np.uint8]:
+    pixels = cv2.cvtColor(read_picture(sample.path).pixels, cv2.COLOR_RGB2BGR)
+    scale = THUMBNAIL_PX / max(pixels.shape[:2])
+    return np.asarray(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _data(pixels: npt.NDArray[np.uint8]) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(cv2.imencode(".jpg", pixels)[1].tobytes()).decode()
+
+
+_PAGE = """\
+<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+table {{ border-collapse: collapse }} td, th {{ border: 1px solid #ccc; padding: .2rem .6rem; text-align: left }}
+figure {{ display: inline-block; margin: .5rem }} figure img {{ width: 200px; margin-right: 4px }}
+figcaption {{ font-size: 13px; max-width: 410px }}
+</style>
+<body>
+{body}
+</body></html>
+"""

@@ -1,0 +1,1 @@
+"""Whole nets trained with torch."""

@@ -1,0 +1,67 @@
+"""Export a torch classifier to one self-contained ONNX graph, from bytes to scores, and prove that it says the same."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import cast
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from bridge.inference.manifest import InputSpec
+from models.toolkit.graphs.heads import SCORES
+from models.toolkit.graphs.session import open_model
+from models.toolkit.pictures.folder import DataError
+from models.toolkit.pictures.staged import Bytes
+
+_OPSET = 17
+_PARITY = 1e-3
+
+
+class _Scored(nn.Module):
+    """A net that gives logits, with the softmax behind it."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Give scores from 0 to 1, N x labels."""
+        return cast(Tensor, torch.softmax(self.net(image), dim=1))
+
+
+def export_classifier(net: nn.Module, spec: InputSpec, pictures: Bytes) -> onnx.ModelProto:
+    """Export `net` (bytes 1 x H x W x 3 to logits) for batch 1; raises DataError where a score differs on `pictures`.
+
+    Batch normalisations are folded into the convolutions, for the net is exported in evaluation mode.
+    """
+    scored = _Scored(net).eval()
+    example = torch.zeros((1, spec.height, spec.width, spec.channels), dtype=torch.uint8)
+    file = io.BytesIO()
+    with torch.inference_mode(), warnings.catch_warnings():
+        # the exporter is the old one on purpose, and warns of that and of what it does not fold
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        torch.onnx.export(
+            scored, (example,), file, opset_version=_OPSET, dynamo=False, input_names=[spec.name],
+            output_names=[SCORES],
+        )  # fmt: skip
+    model = onnx.load_model_from_string(file.getvalue())
+    onnx.checker.check_model(model, full_check=True)
+    worst = _largest_difference(scored, model, spec, pictures)
+    if worst > _PARITY:
+        raise DataError(
+            f"the exported model's scores differ by {worst:.2g} from the trained one's, allowed is {_PARITY}"
+        )
+    return model
+
+
+def _largest_difference(net: nn.Module, model: onnx.ModelProto, spec: InputSpec, pictures: Bytes) -> float:
+    session = open_model(model)
+    given = np.concatenate([session.run([SCORES], {spec.name: picture[None]})[0] for picture in pictures])
+    with torch.inference_mode():
+        wanted = torch.cat([net(torch.from_numpy(picture[None])) for picture in pictures]).numpy()
+    return float(np.abs(given - wanted).max())

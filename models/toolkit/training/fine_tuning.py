@@ -1,0 +1,208 @@
+"""Fit a torch net to labelled pictures, and to a teacher's scores where there is one."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.toolkit.pictures.folder import Sample
+from models.toolkit.pictures.staged import Bytes, Stage, split_off, vary
+from models.toolkit.progress import Say
+
+Scores = npt.NDArray[np.float32]
+ToInput = Callable[[Bytes], Tensor]
+Teacher = Callable[[Bytes], Scores]
+_TEMPERATURE = 4.0
+_SOFT_SHARE = 0.9
+"""Hinton, Vinyals, Dean 2015: soft scores carry most of what there is to learn, the labels a little."""
+_LEAST = 1e-6
+_VALIDATION_SHARE = 0.15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """Staged pictures, N x H x W x channels, and the number of each one's label."""
+
+    pictures: Bytes
+    labels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearningSet:
+    """What a net is fitted to, and what tells when to stop."""
+
+    training: Labelled
+    validation: Labelled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lessons:
+    """Varied training pictures, N x variants x H x W x channels, and a teacher's scores of them, N x variants x labels."""
+
+    pictures: Bytes
+    told: Scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """Some training pictures as they are shown once; `told` is None where there is no teacher."""
+
+    pictures: Bytes
+    labels: Tensor
+    told: Tensor | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How long and how fast to learn; `patience` is how many epochs may pass without a better validation loss."""
+
+    epochs: int
+    learning_rate: float
+    patience: int
+    seed: int
+    batch: int = 32
+    weight_decay: float = 1e-4
+    warm_up: float = 0.15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """What fitting came to; the net holds the weights of `best_epoch`."""
+
+    epochs: int
+    best_epoch: int
+    validation_loss: float
+    validation_accuracy: float
+
+
+def read_learning_set(stage: Stage, samples: Sequence[Sample], labels: Sequence[str], *, seed: int) -> LearningSet:
+    """Read pictures and set 15 % of each class aside for validation; raises DataError."""
+    inner = split_off(samples, share=_VALIDATION_SHARE, seed=seed)
+
+    def read(chosen: Sequence[Sample]) -> Labelled:
+        numbers = np.array([labels.index(sample.label) for sample in chosen], np.int64)
+        return Labelled(pictures=stage.read(chosen), labels=numbers)
+
+    return LearningSet(training=read(inner.kept), validation=read(inner.held_out))
+
+
+def ask(teacher: Teacher, data: Labelled, *, variants: int, seed: int, say: Say) -> Lessons:
+    """Let a teacher score `variants` of each picture, once: a large one takes longer than all that is learnt of it."""
+    random = np.random.default_rng(seed)
+    say(f"the original scores {variants} variants of {len(data)} pictures")
+    pictures = np.stack([[vary(picture, random) for _ in range(variants)] for picture in data.pictures])
+    return Lessons(pictures=pictures, told=np.stack([teacher(each) for each in pictures]))
+
+
+def class_weights(labels: npt.NDArray[np.int64], count: int) -> Tensor:
+    """Give 1 / sqrt(frequency) of each label, their mean over the pictures 1: rare kinds count more, but not all."""
+    frequency = np.maximum(np.bincount(labels, minlength=count), 1) / len(labels)
+    weights = 1 / np.sqrt(frequency)
+    return torch.from_numpy((weights / weights[labels].mean()).astype(np.float32))
+
+
+def fit(
+    net: nn.Module,
+    to_input: ToInput,
+    data: LearningSet,
+    plan: Plan,
+    *,
+    weights: Tensor,
+    say: Say,
+    lessons: Lessons | None = None,
+) -> Fitted:
+    """Fit `net` (pictures to logits) with AdamW, a warm-up and a cosine to zero; stops early, keeps the best epoch.
+
+    With `lessons`, their pictures are shown and their scores learnt beside the labels.
+    """
+    random = np.random.default_rng(plan.seed)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    steps = plan.epochs * math.ceil(len(data.training) / plan.batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps, plan.warm_up))
+    best = Fitted(epochs=0, best_epoch=0, validation_loss=math.inf, validation_accuracy=0.0)
+    best_state = copy.deepcopy(net.state_dict())
+    epoch = 0
+    for epoch in range(1, plan.epochs + 1):
+        net.train()
+        for batch in _batches(data.training, lessons, plan.batch, random):
+            loss = _loss(net(to_input(batch.pictures)), batch, weights)
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            optimiser.step()
+            schedule.step()
+        measured, accuracy = _validate(net, to_input, data.validation, plan.batch)
+        say(f"epoch {epoch} of {plan.epochs}: validation loss {measured:.3f}, accuracy {100 * accuracy:.1f} %")
+        if measured < best.validation_loss:
+            best = Fitted(epochs=epoch, best_epoch=epoch, validation_loss=measured, validation_accuracy=accuracy)
+            best_state = copy.deepcopy(net.state_dict())
+        elif epoch - best.best_epoch >= plan.patience:
+            say(f"no better for {plan.patience} epochs: stopped, epoch {best.best_epoch} is kept")
+            break
+    net.load_state_dict(best_state)
+    net.eval()
+    return Fitted(
+        epochs=epoch,
+        best_epoch=best.best_epoch,
+        validation_loss=best.validation_loss,
+        validation_accuracy=best.validation_accuracy,
+    )
+
+
+def _rate(step: int, steps: int, warm_up: float) -> float:
+    """Give the share of the learning rate: up in a line, then down half a cosine (Loshchilov, Hutter 2017)."""
+    first = max(1, int(warm_up * steps))
+    if step < first:
+        return (step + 1) / first
+    return 0.5 * (1 + math.cos(math.pi * (step - first) / max(1, steps - first)))
+
+
+def _loss(logits: Tensor, batch: _Batch, weights: Tensor) -> Tensor:
+    labels = batch.labels
+    hard = (functional.cross_entropy(logits, labels, reduction="none") * weights[labels]).mean()
+    if batch.told is None:
+        return hard
+    soft = functional.kl_div(
+        functional.log_softmax(logits / _TEMPERATURE, dim=1),
+        functional.log_softmax(torch.log(batch.told.clamp(min=_LEAST)) / _TEMPERATURE, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return _SOFT_SHARE * _TEMPERATURE**2 * soft + (1 - _SOFT_SHARE) * hard
+
+
+def _batches(data: Labelled, lessons: Lessons | None, size: int, random: np.random.Generator) -> Iterator[_Batch]:
+    """Give varied pictures in a new order; a last picture alone is left out, for it has no spread to normalise by."""
+    order = random.permutation(len(data))
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        if len(chosen) < 2:
+            return
+        labels = torch.from_numpy(data.labels[chosen])
+        if lessons is None:
+            varied = np.stack([vary(data.pictures[number], random) for number in chosen])
+            yield _Batch(pictures=varied, labels=labels, told=None)
+        else:
+            variant = random.integers(lessons.told.shape[1], size=len(chosen))
+            told = torch.from_numpy(lessons.told[chosen, variant])
+            yield _Batch(pictures=lessons.pictures[chosen, variant], labels=labels, told=told)
+
+
+def _validate(net: nn.Module, to_input: ToInput, data: Labelled, size: int) -> tuple[float, float]:
+    net.eval()
+    with torch.inference_mode():
+        logits = torch.cat([net(to_input(data.pictures[start : start + size])) for start in range(0, len(data), size)])
+        labels = torch.from_numpy(data.labels)
+        loss = float(functional.cross_entropy(logits, labels))
+    return loss, float((logits.argmax(1) == labels).float().mean())
