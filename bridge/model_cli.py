@@ -68,9 +68,10 @@ def model_teach(
     costs = _toolkit("figures.costs").Costs(escape=escape_cost, scrap=scrap_cost, defect_rate=defect_rate)
     with _progress() as stage:
         taught = toolkit.teach(folder, out, good=good, groups=groups, costs=costs, seed=seed, side_px=side, stage=stage)
+    doubts = _toolkit("teaching.doubts").doubts_of(taught)
     report = _toolkit("teaching.report")
-    page = report.write_page(taught, out.with_name(f"{out.name.removesuffix(ZIP_SUFFIX)}-report.html"))
-    Console().print(report.in_terminal(taught))
+    page = report.write_page(taught, doubts, out.with_name(f"{out.name.removesuffix(ZIP_SUFFIX)}-report.html"))
+    Console().print(report.in_terminal(taught, doubts))
     typer.echo(f"wrote {out} and {page}\nnext: linegate demo --model {out} --images FOLDER")
 
 

@@ -16,33 +16,21 @@ from bridge.errors import BridgeError
 from bridge.inference.bundle import read_bundle
 from bridge.inference.pipeline import Pipeline
 from bridge.inference.trust import Trust
-from models.toolkit.compression import compress as compressing
 from models.toolkit.compression import int8
 from models.toolkit.compression.channels import ChannelGroups, cut, unshared, with_weights
-from models.toolkit.compression.compress import compress
+from models.toolkit.compression.compress import compress, take_steps
 from models.toolkit.compression.int8 import simplified, with_unusual_light
-from models.toolkit.compression.judging import Accuracy, Latency
+from models.toolkit.compression.judging import Accuracy, Latency, Timing
 from models.toolkit.compression.ranges import RULES, Spread
 from models.toolkit.compression.report import CompressReport, Step, why_refused
+from models.toolkit.compression.steps import Candidate, Made, Material
 from models.toolkit.figures.metrics import Share
 from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import DataError, read_folder
 from models.toolkit.pictures.staged import Stage, split_off, vary
-from tests.models.pictures import draw_folder
-from tests.models.tiny import CHANNELS, SPEC, tiny_bundle, tiny_model
+from tests.models.tiny import CHANNELS, FAST, FASTER, SLOW, SPEC, timed, tiny_bundle, tiny_model
 
-pytestmark = [pytest.mark.models, pytest.mark.timeout(120)]
-FAST, SLOW = Latency(p50_ms=1.0, p99_ms=1.5), Latency(p50_ms=2.0, p99_ms=3.0)
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_folder(tmp_path_factory.mktemp("plates") / "seen", {"good": 40, "scratch": 30, "spot": 30})
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+pytestmark = [pytest.mark.models, pytest.mark.timeout(120), pytest.mark.usefixtures("own_home")]
 
 
 @pytest.fixture
@@ -50,12 +38,7 @@ def bundle(tmp_path: Path, pictures: Path) -> Path:
     return tiny_bundle(tmp_path / "tiny-1.0.0", pictures)
 
 
-def timed(monkeypatch: pytest.MonkeyPatch, *, original: Latency, other: Latency) -> None:
-    """Let every comparison come out as given: how long so small a model takes says nothing."""
-    monkeypatch.setattr(compressing, "interleaved", lambda *_args, **_named: [original, other])
-
-
-def quantized(bundle: Path, pictures: Path, out: Path, *, allowed_loss: float = 1.0) -> CompressReport:
+def quantized(bundle: Path, pictures: Path, out: Path, *, timing: Timing = FASTER) -> CompressReport:
     return compress(
         bundle,
         pictures,
@@ -63,9 +46,10 @@ def quantized(bundle: Path, pictures: Path, out: Path, *, allowed_loss: float = 
         quantize=True,
         prune=None,
         distil=None,
-        allowed_loss=allowed_loss,
+        allowed_loss=1.0,
         seed=0,
         say=lambda _: None,
+        timing=timing,
     )
 
 
@@ -80,10 +64,7 @@ def step(*, right: int = 90, escapes: int = 2, latency: Latency = FAST) -> Step:
     )
 
 
-def test_int8_is_kept_signed_and_judges_alike(
-    bundle: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    timed(monkeypatch, original=SLOW, other=FAST)
+def test_int8_is_kept_signed_and_judges_alike(bundle: Path, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "small-1.0.1"
     report = quantized(bundle, pictures, out)
     assert [each.refused for each in report.steps] == ["", ""]
@@ -123,26 +104,23 @@ def test_a_layer_kept_in_float_stays_float() -> None:
     assert numpy_helper.to_array(next(w for w in model.graph.initializer if w.name == "inner")).dtype == np.float32
 
 
-def test_a_slower_model_is_refused_and_nothing_is_written(
-    bundle: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    timed(monkeypatch, original=FAST, other=SLOW)
+def test_a_slower_model_is_refused_and_nothing_is_written(bundle: Path, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "small-1.0.1"
-    report = quantized(bundle, pictures, out)
+    report = quantized(bundle, pictures, out, timing=timed(original=FAST, other=SLOW))
     assert report.out is None
     assert not out.exists()
     assert "not faster: 2.00 ms, before it 1.00 ms" in report.table()
 
 
-def test_a_worse_model_is_refused(
-    bundle: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    timed(monkeypatch, original=SLOW, other=FAST)
-    wrong = int8.Quantized(
-        model=tiny_model(labels=("spot", "good", "scratch")), rule="min-max", kept_in_float=(), distance=0
-    )
-    monkeypatch.setattr(int8, "quantize", lambda *_args, **_named: wrong)
-    report = quantized(bundle, pictures, tmp_path / "small-1.0.1")
+def test_a_worse_model_is_refused(bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    def mislabel(current: Candidate, _material: Material) -> Made:
+        model = tiny_model(labels=("spot", "good", "scratch"))
+        return Made(candidate=dataclasses.replace(current, model=model), how={})
+
+    report = take_steps(
+        bundle, pictures, tmp_path / "small-1.0.1", [("mislabelled", mislabel)], allowed_loss=1.0, seed=0,
+        say=lambda _: None, timing=FASTER,
+    )  # fmt: skip
     assert "points of accuracy, allowed are 1" in report.steps[1].refused
     assert report.out is None
 
@@ -182,8 +160,7 @@ def test_json_says_what_the_table_says(tmp_path: Path) -> None:
     assert all(text in line for text in ("1.00 MB (-75 %)", "2.00x", "90 of 100 = 90.0 %"))
 
 
-def test_int8_of_int8_is_refused(bundle: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    timed(monkeypatch, original=SLOW, other=FAST)
+def test_int8_of_int8_is_refused(bundle: Path, pictures: Path, tmp_path: Path) -> None:
     quantized(bundle, pictures, tmp_path / "small-1.0.1")
     with pytest.raises(DataError, match="INT8 already"):
         quantized(tmp_path / "small-1.0.1", pictures, tmp_path / "smaller-1.0.2")

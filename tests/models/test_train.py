@@ -14,11 +14,9 @@ from bridge.inference.bundle import read_bundle  # noqa: E402 - nothing below wo
 from bridge.inference.manifest import InputSpec  # noqa: E402
 from bridge.inference.pipeline import Pipeline  # noqa: E402
 from bridge.inference.trust import Trust  # noqa: E402
-from models.toolkit.compression import compress as compressing  # noqa: E402
-from models.toolkit.compression import distil  # noqa: E402
-from models.toolkit.compression.compress import compress  # noqa: E402
+from models.toolkit.compression.compress import compress, take_steps  # noqa: E402
+from models.toolkit.compression.distil import distiller  # noqa: E402
 from models.toolkit.compression.int8 import simplified  # noqa: E402
-from models.toolkit.compression.judging import Latency  # noqa: E402
 from models.toolkit.compression.torch_graph import GraphModule  # noqa: E402
 from models.toolkit.graphs.session import open_model  # noqa: E402
 from models.toolkit.pictures.folder import DataError, read_folder  # noqa: E402
@@ -27,23 +25,9 @@ from models.toolkit.training.export import export_classifier  # noqa: E402
 from models.toolkit.training.fine_tuning import class_weights  # noqa: E402
 from models.toolkit.training.nets import build_net  # noqa: E402
 from models.toolkit.training.train import train  # noqa: E402
-from tests.models.pictures import draw_folder  # noqa: E402
-from tests.models.tiny import LABELS, SPEC, tiny_bundle, tiny_model  # noqa: E402
+from tests.models.tiny import FASTER, LABELS, SPEC, tiny_bundle, tiny_model  # noqa: E402
 
-pytestmark = [pytest.mark.models, pytest.mark.timeout(240)]
-FAST, SLOW = Latency(p50_ms=1.0, p99_ms=1.5), Latency(p50_ms=2.0, p99_ms=3.0)
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_folder(tmp_path_factory.mktemp("plates") / "seen", {"good": 40, "scratch": 30, "spot": 30})
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    # how long so small a model takes says nothing
-    monkeypatch.setattr(compressing, "interleaved", lambda *_args, **_named: [SLOW, FAST])
+pytestmark = [pytest.mark.models, pytest.mark.timeout(240), pytest.mark.usefixtures("own_home")]
 
 
 def test_the_graph_rebuilt_in_torch_says_the_same(pictures: Path) -> None:
@@ -106,23 +90,19 @@ def test_an_unknown_architecture_is_named(pictures: Path, tmp_path: Path) -> Non
 def test_pruning_halves_a_model_and_keeps_its_verdicts(pictures: Path, tmp_path: Path) -> None:
     bundle, out = tiny_bundle(tmp_path / "tiny-1.0.0", pictures), tmp_path / "small-1.0.1"
     report = compress(
-        bundle, pictures, out, quantize=False, prune=0.5, distil=None, allowed_loss=1.0, seed=0, say=lambda _: None
-    )
+        bundle, pictures, out, quantize=False, prune=0.5, distil=None, allowed_loss=1.0, seed=0, say=lambda _: None,
+        timing=FASTER,
+    )  # fmt: skip
     assert report.steps[1].refused == ""
     assert report.steps[1].size_bytes < 0.6 * report.steps[0].size_bytes
     made = read_bundle(out, Trust(require_signature=False))
     assert made.manifest.training["steps"] == ["pruned by 50 %"]
 
 
-def test_distilling_makes_a_student_that_takes_the_same_pictures(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(distil, "_EPOCHS", 2)
+def test_distilling_makes_a_student_that_takes_the_same_pictures(pictures: Path, tmp_path: Path) -> None:
     bundle, out = tiny_bundle(tmp_path / "tiny-1.0.0", pictures), tmp_path / "student-1.0.1"
-    report = compress(
-        bundle, pictures, out, quantize=False, prune=None, distil="mobilenetv3-small", allowed_loss=100, seed=0,
-        say=lambda _: None,
-    )  # fmt: skip
+    steps = [("distilled", distiller("mobilenetv3-small", epochs=2))]
+    report = take_steps(bundle, pictures, out, steps, allowed_loss=100, seed=0, say=lambda _: None, timing=FASTER)
     assert report.steps[1].how["student"] == "mobilenetv3-small"
     made = read_bundle(out, Trust(require_signature=False))
     assert (made.manifest.input.width, made.manifest.input.height) == (32, 32)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-GOLDEN_TOLERANCE = 0.05  # INT8 kernels of another processor may round otherwise
+from models.toolkit.bundles.files import GOLDEN_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

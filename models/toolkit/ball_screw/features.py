@@ -13,10 +13,8 @@ import torch
 from torch import nn
 
 from models.toolkit.ball_screw.data import Picture, load_mask_cells, load_rgb
+from models.toolkit.pictures.prepared import MIRRORS, mirrored
 from models.toolkit.training.backbone import CELL_PX, FEATURES
-
-# As is, left to right, upside down, both: a spindle has no preferred side, and wear looks alike mirrored.
-MIRRORS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +23,6 @@ class FeatureSet:
 
     features: npt.NDArray[np.float16]
     cells: npt.NDArray[np.float32]
-
-
-def mirror(picture: npt.NDArray[np.generic], number: int) -> npt.NDArray[np.generic]:
-    """Return mirror image 0..3 of an H x W (x C) array: bit 0 flips left to right, bit 1 upside down."""
-    flipped = picture[:, ::-1] if number & 1 else picture
-    return np.ascontiguousarray(flipped[::-1] if number & 2 else flipped)
 
 
 def cache_path(pictures: Sequence[Picture], *, width: int, height: int) -> Path:
@@ -47,7 +39,7 @@ def compute_features(pictures: Sequence[Picture], trunk: nn.Module, *, width: in
     for index, picture in enumerate(pictures):
         share = load_mask_cells(picture.mask, grid_width=grid_width, grid_height=grid_height)
         for number in range(MIRRORS):
-            cells[index, number] = mirror(share, number)
+            cells[index, number] = mirrored(share, number, rows=0, columns=1)
     path = cache_path(pictures, width=width, height=height)
     if not path.is_file():
         _fill_cache(path, pictures, trunk, width=width, height=height)
@@ -67,7 +59,7 @@ def _fill_cache(path: Path, pictures: Sequence[Picture], trunk: nn.Module, *, wi
     for index, picture in enumerate(pictures):
         rgb = load_rgb(picture.path, width=width, height=height)
         for number in range(MIRRORS):
-            (features,) = session.run(None, {"image": mirror(rgb, number)[None]})
+            (features,) = session.run(None, {"image": mirrored(rgb, number, rows=0, columns=1)[None]})
             store[index, number] = features[0]
     store.flush()
     del store

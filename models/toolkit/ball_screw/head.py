@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.toolkit.ball_screw.features import MIRRORS, FeatureSet
+from models.toolkit.ball_screw.features import FeatureSet
+from models.toolkit.pictures.prepared import MIRRORS
 from models.toolkit.training.backbone import FEATURES
 
 # A cell is a defect from this masked share on; cells with less, and neighbours of defects, teach nothing.

@@ -27,6 +27,12 @@ from models.toolkit.pictures.folder import Sample, read_picture
 LICENCE = "Apache-2.0 (ImageNet weights of EfficientNet-Lite0); the pictures are their owner's"
 """Of a bundle with the shipped backbone inside."""
 GOLDEN_TOLERANCE = 0.05  # INT8 kernels of another processor may round otherwise
+CARD_END = """\
+
+It knows the light, the camera and the parts of these pictures and no others. Judge it on pictures of another day with
+`linegate model evaluate` before it drives a gate.
+"""
+"""The last words of the card of each model that learned from pictures: it knows no more than it was shown."""
 _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 
 from bridge.inference.manifest import InputSpec
-from models.toolkit.bundles.files import GoldenPicture
+from models.toolkit.bundles.files import CARD_END, GoldenPicture
 from models.toolkit.graphs.heads import SCORES
 from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import Sample
@@ -33,9 +33,10 @@ def golden_of(
 
 def card_of(spec: InputSpec, *, what: str, counts: str, arithmetic: str, measured: str) -> str:
     """Write the card of a model that shows where."""
-    return _CARD.format(
+    told = _CARD.format(
         what=what, width=spec.width, height=spec.height, counts=counts, arithmetic=arithmetic, measured=measured
     )
+    return told + CARD_END
 
 
 _CARD = """\
@@ -45,7 +46,4 @@ _CARD = """\
 of EfficientNet-Lite0 (ImageNet weights, Apache-2.0). Arithmetic: {arithmetic}. Pictures: {counts}.
 
 Measured: {measured}.
-
-It knows the light, the camera and the parts of these pictures and no others. Judge it on pictures of another day with
-`linegate model evaluate` before it drives a gate.
 """

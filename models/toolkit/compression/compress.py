@@ -18,7 +18,7 @@ from bridge.inference.trust import Trust
 from models.toolkit.bundles.files import check_target
 from models.toolkit.compression import int8
 from models.toolkit.compression.bundle import write_compressed
-from models.toolkit.compression.judging import Accuracy, Array, Judge, Latency, Runner, interleaved
+from models.toolkit.compression.judging import Accuracy, Array, Judge, Latency, Runner, Timing, interleaved
 from models.toolkit.compression.report import CompressReport, Step, why_refused
 from models.toolkit.compression.steps import Candidate, Made, MakeStep, Material
 from models.toolkit.pictures.folder import DataError, LabelledFolder, Sample, read_folder
@@ -26,7 +26,6 @@ from models.toolkit.pictures.staged import Bytes, Stage, split_off
 from models.toolkit.progress import Say
 
 _CALIBRATION_PICTURES, _CHECK_PICTURES = 100, 100
-_TIMING_S = 12.0
 
 
 def compress(
@@ -40,17 +39,35 @@ def compress(
     allowed_loss: float,
     seed: int,
     say: Say,
+    timing: Timing = interleaved,
 ) -> CompressReport:
-    """Compress the classifier in `bundle` by the named steps, in the order distil, prune, quantize; write it to `out`.
+    """Compress the classifier in `bundle` by the named steps, in the order distil, prune, quantize; see `take_steps`.
+
+    `prune` is the share of channels to cut, `distil` an architecture.
+    """
+    steps = _planned(quantize=quantize, prune=prune, distil=distil)
+    return take_steps(bundle, folder, out, steps, allowed_loss=allowed_loss, seed=seed, say=say, timing=timing)
+
+
+def take_steps(
+    bundle: Path,
+    folder: Path,
+    out: Path,
+    steps: Sequence[tuple[str, MakeStep]],
+    *,
+    allowed_loss: float,
+    seed: int,
+    say: Say,
+    timing: Timing = interleaved,
+) -> CompressReport:
+    """Take named steps one after the other, compare what each makes, and write the last that was kept to `out`.
 
     30 % of each class are held out and judge; a bundle made by `train` says which (`split_seed`), of another it is not
-    known whether its training saw them (`CompressReport.unseen`). `allowed_loss` is in
-    percentage points. A step that is not faster, or loses more, is refused, and the next one works on what was there
-    before it; where all are refused, nothing is written. `prune` is the share of channels to cut, `distil` an architecture.
-    Raises DataError for pictures, and BundleError for a bundle, that can't be used.
+    known whether its training saw them (`CompressReport.unseen`). `allowed_loss` is in percentage points. A step that is
+    not faster, or loses more, is refused, and the next one works on what was there before it; where all are refused, nothing
+    is written. Raises DataError for pictures, and BundleError for a bundle, that can't be used.
     """
     check_target(out)
-    steps = _planned(quantize=quantize, prune=prune, distil=distil)
     source = read_bundle(bundle, Trust(require_signature=False))
     original = Candidate(model=_load_model(source), manifest=source.manifest)
     pictures = read_folder(folder, good=_good(source.manifest))
@@ -58,7 +75,7 @@ def compress(
     split_seed = int(trained.get("split_seed", trained.get("compress_seed", seed)))
     split = split_off(pictures.samples, seed=split_seed)
     material = Material(folder=pictures, split=split, seed=seed, say=say)
-    bench = _Bench(original, pictures, split.held_out)
+    bench = _Bench(original, pictures, split.held_out, timing)
     current = original
     judged: list[Step] = []
     kept: list[Step] = []
@@ -144,8 +161,8 @@ def _quantized(current: Candidate, material: Material) -> Made:
 class _Bench:
     """The original and the last model that was kept beside each candidate, on the same held-out pictures."""
 
-    def __init__(self, original: Candidate, folder: LabelledFolder, held_out: Sequence[Sample]) -> None:
-        self._original, self._folder, self._held_out = original, folder, held_out
+    def __init__(self, original: Candidate, folder: LabelledFolder, held_out: Sequence[Sample], timing: Timing) -> None:
+        self._folder, self._held_out, self._timing = folder, held_out, timing
         runner, picture, self.accuracy = self._judged(original)
         self._first = self._kept = runner, picture
 
@@ -160,7 +177,7 @@ class _Bench:
         runner, picture, accuracy = self._judged(made.candidate)
         others = [self._first, *([] if self._kept is self._first else [self._kept])]
         pairs = [*others, (runner, picture)]
-        latencies = interleaved([each for each, _ in pairs], [each for _, each in pairs], budget_s=_TIMING_S)
+        latencies = self._timing([each for each, _ in pairs], [each for _, each in pairs])
         step = Step(
             name=name, size_bytes=runner.size_bytes, latency=latencies[-1], original_latency=latencies[0],
             previous_latency=latencies[-2], accuracy=accuracy, how=made.how,

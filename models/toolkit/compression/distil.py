@@ -12,27 +12,28 @@ from models.toolkit.graphs.heads import SCORES
 from models.toolkit.pictures.folder import DataError
 from models.toolkit.pictures.staged import Stage
 from models.toolkit.training.export import export_classifier
-from models.toolkit.training.fine_tuning import Plan, ask, class_weights, fit, read_learning_set
+from models.toolkit.training.fine_tuning import Plan, fit_to_teacher, read_learning_set
 from models.toolkit.training.nets import ARCHITECTURES, build_net
 
-_EPOCHS, _PATIENCE = 30, 10
+EPOCHS = 30
+_PATIENCE = 10
 _VARIANTS = 6
 _SIDE_MULTIPLE = 32
 _PARITY_PICTURES = 8
 
 
-def distiller(student: str) -> MakeStep:
-    """Give the step that makes a student of this architecture; raises DataError for an unknown one."""
+def distiller(student: str, *, epochs: int = EPOCHS) -> MakeStep:
+    """Give the step that makes a student of this architecture in at most so many epochs; raises DataError for an unknown one."""
     if student not in ARCHITECTURES:
         raise DataError(f"--distil {student}: allowed are {', '.join(ARCHITECTURES)}")
 
     def make(current: Candidate, material: Material) -> Made:
-        return _distilled(current, material, student)
+        return _distilled(current, material, student, epochs=epochs)
 
     return make
 
 
-def _distilled(current: Candidate, material: Material, student: str) -> Made:
+def _distilled(current: Candidate, material: Material, student: str, *, epochs: int) -> Made:
     manifest = current.manifest
     spec = _student_input(manifest.input)
     if manifest.head != "classifier":
@@ -42,25 +43,16 @@ def _distilled(current: Candidate, material: Material, student: str) -> Made:
     stage = Stage(spec)
     teacher = Runner(current.model, manifest, Stage(manifest.input))
     data = read_learning_set(stage, material.split.kept, manifest.labels, seed=material.seed)
-    lessons = ask(
-        lambda pictures: teacher.scores(pictures).astype(np.float32),
-        data.training, variants=_VARIANTS, seed=material.seed, say=material.say,
-    )  # fmt: skip
-    fitted = fit(
-        net,
-        torch.from_numpy,
-        data,
-        Plan(
-            epochs=_EPOCHS, learning_rate=ARCHITECTURES[student].learning_rate, patience=_PATIENCE, seed=material.seed
-        ),
-        weights=class_weights(data.training.labels, len(manifest.labels)),
-        say=material.say,
-        lessons=lessons,
+    plan = Plan(
+        epochs=epochs, learning_rate=ARCHITECTURES[student].learning_rate, patience=_PATIENCE, seed=material.seed
     )
+    fitted = fit_to_teacher(
+        net, torch.from_numpy, data, plan, teacher=lambda pictures: teacher.scores(pictures).astype(np.float32),
+        variants=_VARIANTS, labels=len(manifest.labels), say=material.say,
+    )  # fmt: skip
     model = export_classifier(net, spec, data.validation.pictures[:_PARITY_PICTURES])
     changed = manifest.model_copy(update={"input": spec, "output": OutputSpec(scores=SCORES)})
-    how = {"epochs": fitted.epochs, "validation_accuracy": round(fitted.validation_accuracy, 4)}
-    return Made(candidate=Candidate(model=model, manifest=changed), how={"student": student, **how})
+    return Made(candidate=Candidate(model=model, manifest=changed), how={"student": student, **fitted.how})
 
 
 def _student_input(teacher: InputSpec) -> InputSpec:

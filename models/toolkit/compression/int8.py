@@ -21,6 +21,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from models.toolkit.compression.judging import Array, distance
 from models.toolkit.compression.ranges import RULES, Range, Spread, observe
+from models.toolkit.graphs.session import one_thread
 from models.toolkit.pictures.staged import Bytes, expose
 from models.toolkit.progress import Say
 
@@ -57,9 +58,8 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     if next((entry.version for entry in model.opset_import if not entry.domain), 1) < _LEAST_OPSET:
         model = onnx.version_converter.convert_version(model, _OPSET)
-    options = onnxruntime.SessionOptions()
+    options = one_thread()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "simplified.onnx"
         options.optimized_model_filepath = str(path)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
-from bridge.domain.recipe import Recipe
 from bridge.domain.verdict import Scores, VerdictCode, decide
 from bridge.inference.manifest import Manifest
+from models.toolkit.bundles.recipe import own_recipe
 from models.toolkit.figures.metrics import Share
 from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import DataError, LabelledFolder, Sample
 from models.toolkit.pictures.staged import Bytes, Stage
 
 Array = npt.NDArray[np.float64]
+TIMING_S = 12.0
 _LEAST_ROUNDS, _MOST_ROUNDS = 60, 400
 _UNJUDGED_ROUNDS = 5
 _LEAST_SCORE = 1e-6
@@ -77,7 +78,11 @@ class Accuracy:
     false_rejects: Share | None
 
 
-def interleaved(runners: Sequence[Runner], pictures: Sequence[Bytes], *, budget_s: float) -> list[Latency]:
+Timing = Callable[[Sequence[Runner], Sequence[Bytes]], list[Latency]]
+"""How models are timed side by side, each on its staged picture."""
+
+
+def interleaved(runners: Sequence[Runner], pictures: Sequence[Bytes], *, budget_s: float = TIMING_S) -> list[Latency]:
     """Time models in turns, each on its staged picture, in about `budget_s`: a disturbed moment meets them all."""
     pairs = [(runner, runner.example(picture)) for runner, picture in zip(runners, pictures, strict=True)]
     for _ in range(_UNJUDGED_ROUNDS):
@@ -101,10 +106,7 @@ class Judge:
         self._truth = [sample.label for sample in held_out]
         self._good = set(manifest.good_labels) | ({folder.good} - set(manifest.labels) if folder.good else set())
         self._manifest = manifest
-        self._recipe = Recipe(
-            name="judge", number=0, revision=0, bundle=manifest.reference, labels=manifest.labels,
-            good_labels=manifest.good_labels, thresholds=manifest.full_thresholds,
-        )  # fmt: skip
+        self._recipe = own_recipe(manifest)
 
     def judge(self, scores: Array) -> Accuracy:
         """Compare scores, N x labels, with what the pictures show."""

@@ -18,7 +18,7 @@ from models.toolkit.compression.steps import Candidate, Made, MakeStep, Material
 from models.toolkit.compression.torch_graph import GraphModule
 from models.toolkit.pictures.folder import DataError
 from models.toolkit.pictures.staged import Bytes, Stage
-from models.toolkit.training.fine_tuning import Labelled, LearningSet, Plan, ask, class_weights, fit, read_learning_set
+from models.toolkit.training.fine_tuning import Labelled, LearningSet, Plan, fit_to_teacher, read_learning_set
 
 _EPOCHS, _PATIENCE, _LEARNING_RATE = 5, 3, 3e-4
 _VARIANTS = 3
@@ -62,21 +62,12 @@ def _fitted(
     stage = Stage(manifest.input)
     module = GraphModule(smaller, scores=manifest.output.scores, where=manifest.reference)
     plan = Plan(epochs=_EPOCHS, learning_rate=_LEARNING_RATE, patience=_PATIENCE, seed=material.seed, batch=_BATCH)
-    lessons = ask(
-        lambda pictures: teacher.scores(pictures).astype(np.float32),
-        data.training, variants=_VARIANTS, seed=material.seed, say=material.say,
+    fitted = fit_to_teacher(
+        module, lambda pictures: as_inputs(stage, pictures), data, plan,
+        teacher=lambda pictures: teacher.scores(pictures).astype(np.float32), variants=_VARIANTS,
+        labels=len(manifest.labels), say=material.say,
     )  # fmt: skip
-    fitted = fit(
-        module,
-        lambda pictures: as_inputs(stage, pictures),
-        data,
-        plan,
-        weights=class_weights(data.training.labels, len(manifest.labels)),
-        say=material.say,
-        lessons=lessons,
-    )
-    how = {"epochs": fitted.epochs, "validation_accuracy": round(fitted.validation_accuracy, 4)}
-    return with_weights(smaller, module.weights()), how
+    return with_weights(smaller, module.weights()), fitted.how
 
 
 def as_inputs(stage: Stage, pictures: Bytes) -> Tensor:

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, roc_auc_score
 
-from bridge.domain.recipe import Policy, Recipe
 from bridge.domain.verdict import Judgement, Scores, VerdictCode, decide
 from bridge.errors import BridgeError, CameraError
 from bridge.inference.bundle import Bundle, read_bundle
 from bridge.inference.pipeline import Pipeline
 from bridge.inference.trust import Trust
-from models.toolkit.figures.metrics import Share, auroc, cut_at_false_rejects, escapes_at_false_rejects
+from models.toolkit.bundles.recipe import own_recipe
+from models.toolkit.figures.metrics import Share, auroc, cut_at_false_rejects, escapes_at_false_rejects, macro_f1
 from models.toolkit.pictures.folder import DataError, LabelledFolder, Sample, read_folder
 from models.toolkit.progress import Progress
 
@@ -82,17 +82,9 @@ def judge(pipeline: Pipeline, bundle: Bundle, sample: Sample) -> JudgedPicture:
     return JudgedPicture(
         sample=sample,
         scores=inference.scores,
-        verdict=decide(inference.scores, own_recipe(bundle)),
+        verdict=decide(inference.scores, own_recipe(bundle.manifest)),
         ms=inference.timing_ms["inference"],
     )
-
-
-def own_recipe(bundle: Bundle) -> Recipe:
-    """Give the recipe that a bundle suggests: its labels, its thresholds, everything but PASS rejected."""
-    return Recipe(
-        name=bundle.manifest.name, number=1, revision=1, bundle=bundle.reference, labels=bundle.labels,
-        good_labels=bundle.good_labels, thresholds=bundle.thresholds, policy=Policy(),
-    )  # fmt: skip
 
 
 def defect_score(bundle: Bundle, scores: Scores) -> float:
@@ -100,6 +92,16 @@ def defect_score(bundle: Bundle, scores: Scores) -> float:
     if bundle.good_labels:
         return 1 - sum(scores.by_label[label] for label in bundle.good_labels)
     return max(scores.by_label.values())
+
+
+def good_or_not(
+    bundle: Bundle, folder: LabelledFolder, judged: Sequence[JudgedPicture]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None:
+    """Give each picture's defect score and whether it is defective; None where the folder has only one of the two."""
+    bad = np.asarray([picture.sample.label != folder.good for picture in judged])
+    if folder.good is None or bad.all() or not bad.any():
+        return None
+    return np.asarray([defect_score(bundle, picture.scores) for picture in judged], np.float64), bad
 
 
 def report_of(bundle: Bundle, folder: LabelledFolder, judged: Sequence[JudgedPicture]) -> dict[str, Any]:
@@ -117,18 +119,15 @@ def report_of(bundle: Bundle, folder: LabelledFolder, judged: Sequence[JudgedPic
     table = confusion_matrix(told, said, labels=names)
     present = sorted(set(told) | set(said))
     _same("accuracy", right.value, float(accuracy_score(told, said)))
-    macro_f1 = float(f1_score(told, said, labels=present, average="macro", zero_division=0.0))
-    _same(
-        "macro F1",
-        _macro_f1(table[np.ix_([names.index(n) for n in present], [names.index(n) for n in present])]),
-        macro_f1,
-    )
+    places = [names.index(name) for name in present]
+    f1 = macro_f1(table[np.ix_(places, places)])
+    _same("macro F1", f1, float(f1_score(told, said, labels=present, average="macro", zero_division=0.0)))
     return {
         "bundle": bundle.reference, "folder": str(folder.path), "n": len(judged),
         "judged": "classes" if by_class else "verdicts",
         "taught_with_these": bundle.manifest.training.get("pictures_sha256") == folder.sha256,
         "accuracy": round(right.value, 6), "accuracy_interval": [round(end, 6) for end in right.interval],
-        "macro_f1": round(macro_f1, 6), **_two_classes(bundle, folder, judged),
+        "macro_f1": round(f1, 6), **_two_classes(bundle, folder, judged),
         "per_class": {name: _of_class(table, place) for place, name in enumerate(names) if table[place].sum()},
         "confusion": {
             name: {other: int(table[place, column]) for column, other in enumerate(names) if table[place, column]}
@@ -151,10 +150,10 @@ def _good_of(bundle: Bundle) -> str | None:
 
 def _two_classes(bundle: Bundle, folder: LabelledFolder, judged: Sequence[JudgedPicture]) -> dict[str, Any]:
     """Tell good from defective; nothing of it where the folder has only one of them."""
-    bad = np.asarray([picture.sample.label != folder.good for picture in judged])
-    if folder.good is None or bad.all() or not bad.any():
+    two = good_or_not(bundle, folder, judged)
+    if two is None:
         return {"auroc": None, "escapes_at_1pct_false_rejects": None, "escapes": None, "false_rejects": None}
-    scores: npt.NDArray[np.float64] = np.asarray([defect_score(bundle, picture.scores) for picture in judged])
+    scores, bad = two
     area = auroc(scores, bad)
     _same("AUROC", area, float(roc_auc_score(bad, scores)))
     passed = np.asarray([picture.verdict.code is VerdictCode.PASS for picture in judged])
@@ -179,12 +178,6 @@ def _of_class(table: npt.NDArray[np.int64], place: int) -> dict[str, Any]:
         "n": own, "recall": round(recall.value, 6), "recall_interval": [round(end, 6) for end in recall.interval],
         "precision": round(hit / said, 6) if said else None,
     }  # fmt: skip
-
-
-def _macro_f1(table: npt.NDArray[np.int64]) -> float:
-    """Give the mean over the classes of 2 TP / (2 TP + FP + FN)."""
-    hits, both = np.diag(table), table.sum(axis=0) + table.sum(axis=1)
-    return float(np.mean(np.divide(2 * hits, both, out=np.zeros(len(hits)), where=both > 0)))
 
 
 def _latency(judged: Sequence[JudgedPicture]) -> dict[str, float]:

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
-from models.toolkit.evaluation.evaluate import Evaluation, defect_score, evaluate
+from models.toolkit.evaluation.evaluate import Evaluation, evaluate, good_or_not
 from models.toolkit.figures.costs import CostCurve, Costs, cost_curve
 from models.toolkit.pictures.folder import DataError
 from models.toolkit.progress import Progress
@@ -71,12 +71,12 @@ def tune(
 ) -> Tuned:
     """Judge the folder and find the cheapest threshold; raises DataError where it has not both good and defective parts."""
     done = evaluate(bundle, folder, good=good, progress=progress)
-    bad = np.asarray([picture.sample.label != done.folder.good for picture in done.pictures])
-    if done.folder.good is None or bad.all() or not bad.any():
+    two = good_or_not(done.bundle, done.folder, done.pictures)
+    if two is None:
         raise DataError(
             f"{folder}: wanted are pictures of good and of defective parts; name the good class with --good"
         )
-    scores = np.asarray([defect_score(done.bundle, picture.scores) for picture in done.pictures])
+    scores, bad = two
     curve = cost_curve(scores, bad, costs)
     threshold = float(np.clip(curve.thresholds[curve.best], 0.0001, 0.9999))
     # doubtful is what lies below the threshold and above nearly all good parts

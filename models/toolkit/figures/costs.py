@@ -6,6 +6,7 @@ the line has (Elkan 2001, "The foundations of cost-sensitive learning"); the pic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,3 +65,18 @@ def cheapest_threshold(scores: Scores, defective: Flags, costs: Costs) -> float:
     """Give the threshold on the defect score with the smallest expected cost, rounded to 4 digits, inside 0 to 1."""
     curve = cost_curve(scores, defective, costs)
     return float(np.clip(round(float(curve.thresholds[curve.best]), 4), 0.0001, 0.9999))
+
+
+def label_thresholds(
+    labels: Sequence[str], good: str | None, scores: Scores, truth: npt.NDArray[np.int64], costs: Costs
+) -> dict[str, dict[str, float]]:
+    """Give each label its limits: by cost where there are good parts, else so that nothing can pass unjudged.
+
+    `scores` are pictures x labels, 0 to 1, `truth` the place of each picture's own label.
+    """
+    if good is None:
+        # every class is a defect: even when all of them share the score, one has this much of it
+        return {label: {"reject": 0.5, "doubt": int(100 / len(labels)) / 100} for label in labels}
+    place = labels.index(good)
+    cut = cheapest_threshold(1 - scores[:, place], truth != place, costs)
+    return {label: {"accept": round(1 - cut, 4)} if label == good else {"reject": max(0.5, cut)} for label in labels}

@@ -59,6 +59,12 @@ def auroc(scores: Scores, defective: Labels) -> float:
     return float(above / (len(bad) * len(good)))
 
 
+def macro_f1(confusion: npt.NDArray[np.int64]) -> float:
+    """Give the mean over the classes of 2 TP / (2 TP + FP + FN), 0 for a class that is neither there nor told."""
+    hits, both = np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1)
+    return float(np.mean(2 * hits / np.maximum(both, 1)))
+
+
 def cut_at_false_rejects(scores: Scores, defective: Labels, *, share: float) -> float:
     """Return the lowest cut at which no more than this share of the good pictures scores at or over it."""
     good = np.sort(scores[~defective])[::-1]

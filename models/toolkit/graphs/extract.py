@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import get_ident, local
 
@@ -18,14 +17,10 @@ from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import DataError, Sample
 from models.toolkit.pictures.prepared import IMAGE, Preparer, mirrored
 from models.toolkit.progress import Progress
+from models.toolkit.threads import each_in_threads
 
 Features = npt.NDArray[np.float32]
 _VERSION = 1
-
-
-def cores() -> int:
-    """Give how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cache_folder() -> Path:
@@ -60,16 +55,7 @@ def extract(
         rows = [session_of.session.run(None, {IMAGE: mirrored(tensor, number)})[0][0] for number in range(mirrors)]
         return store.keep(sample, np.stack(rows))
 
-    found: list[Features] = []
-    pool = ThreadPoolExecutor(cores())
-    try:
-        for features in pool.map(one, samples):
-            found.append(features)
-            progress(len(found), len(samples))
-    finally:
-        # one that can't be read, or Ctrl-C, ends it: the rest need not be computed first
-        pool.shutdown(cancel_futures=True)
-    return np.stack(found)
+    return np.stack(each_in_threads(one, samples, progress=progress))
 
 
 class _Store:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from models.toolkit.graphs.backbone import TAPS
+from models.toolkit.graphs.writer import GraphWriter, set_outputs
 
 SCORES, CELLS, FEATURES = "scores", "cells", "features"
 Array = npt.NDArray[np.float64]
@@ -33,52 +34,31 @@ def pooled_size(taps: Sequence[str]) -> int:
 
 def add_pooling(model: onnx.ModelProto, taps: Sequence[str]) -> onnx.ModelProto:
     """Make `features`, 1 x `pooled_size`, the only output."""
-    graph = model.graph
-    parts = [_pool(graph, tap, how) for tap in taps for how in POOLED[tap]]
-    graph.node.append(helper.make_node("Concat", parts, ["pooled"], axis=1, name="pooled"))
-    graph.node.append(helper.make_node("Flatten", ["pooled"], [FEATURES], axis=1, name=FEATURES))
-    _set_outputs(model, {FEATURES: [1, pooled_size(taps)]})
-    return model
+    writer = GraphWriter()
+    parts = [_pool(writer, tap, how) for tap in taps for how in POOLED[tap]]
+    writer.node("Flatten", [writer.node("Concat", parts, "pooled", axis=1)], FEATURES, axis=1)
+    writer.into(model.graph)
+    return set_outputs(model, {FEATURES: [1, pooled_size(taps)]})
 
 
-def _pool(graph: onnx.GraphProto, tap: str, how: str) -> str:
+def _pool(writer: GraphWriter, tap: str, how: str) -> str:
     """Reduce a map to one value a channel; gives the tensor's name."""
     name = f"{tap}_{how}"
     if how != "std":
-        kind = "GlobalAveragePool" if how == "mean" else "GlobalMaxPool"
-        graph.node.append(helper.make_node(kind, [tap], [name], name=name))
-        return name
+        return writer.node("GlobalAveragePool" if how == "mean" else "GlobalMaxPool", [tap], name)
     mean = f"{tap}_mean"  # stands before it in every row of POOLED
-    steps = [
-        ("Mul", [tap, tap], f"{tap}_squared"),
-        ("GlobalAveragePool", [f"{tap}_squared"], f"{tap}_mean_square"),
-        ("Mul", [mean, mean], f"{tap}_square_mean"),
-        ("Sub", [f"{tap}_mean_square", f"{tap}_square_mean"], f"{tap}_difference"),
-        ("Relu", [f"{tap}_difference"], f"{tap}_variance"),
-        ("Sqrt", [f"{tap}_variance"], name),
-    ]
-    graph.node.extend(helper.make_node(kind, inputs, [output], name=output) for kind, inputs, output in steps)
-    return name
+    squared = writer.node("Mul", [tap, tap], f"{tap}_squared")
+    mean_square = writer.node("GlobalAveragePool", [squared], f"{tap}_mean_square")
+    square_mean = writer.node("Mul", [mean, mean], f"{tap}_square_mean")
+    difference = writer.node("Sub", [mean_square, square_mean], f"{tap}_difference")
+    return writer.node("Sqrt", [writer.node("Relu", [difference], f"{tap}_variance")], name)
 
 
 def add_classifier(model: onnx.ModelProto, head: Linear) -> onnx.ModelProto:
     """Put a softmax over the labels on `features`; `scores`, 1 x labels, is the only output."""
-    graph = model.graph
-    _constant(graph, "head_weight", head.weight.T)
-    _constant(graph, "head_bias", head.bias)
-    graph.node.append(helper.make_node("Gemm", [FEATURES, "head_weight", "head_bias"], ["logits"], name="head"))
-    graph.node.append(helper.make_node("Softmax", ["logits"], [SCORES], axis=1, name=SCORES))
-    _set_outputs(model, {SCORES: [1, len(head.bias)]})
-    return model
-
-
-def _constant(graph: onnx.GraphProto, name: str, values: npt.NDArray[np.generic]) -> None:
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values, np.float32), name))
-
-
-def _set_outputs(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> None:
-    del model.graph.output[:]
-    model.graph.output.extend(
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()
-    )
-    onnx.checker.check_model(model)
+    writer = GraphWriter()
+    inputs = [FEATURES, writer.constant("head_weight", head.weight.T), writer.constant("head_bias", head.bias)]
+    writer.nodes.append(helper.make_node("Gemm", inputs, ["logits"], name="head"))
+    writer.node("Softmax", ["logits"], SCORES, axis=1)
+    writer.into(model.graph)
+    return set_outputs(model, {SCORES: [1, len(head.bias)]})

@@ -6,8 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from bridge.inference.manifest import InputSpec
+from models.toolkit.pictures.folder import Sample
+from models.toolkit.pictures.prepared import Preparer
+
+RANGE_PICTURES = 64
 
 
 class PictureReader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
@@ -47,3 +54,17 @@ def quantize_u8s8(
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
         )
+
+
+def quantize_for(
+    model: onnx.ModelProto, samples: Sequence[Sample], spec: InputSpec, *, seed: int, in_float: Sequence[str] = ()
+) -> onnx.ModelProto:
+    """Give a quantized copy, its ranges from some of the line's own pictures, drawn by the seed; raises DataError."""
+    preparer = Preparer(spec)
+    drawn = np.random.default_rng(seed).permutation(len(samples))[:RANGE_PICTURES]
+    pictures = [preparer.tensor(samples[row])[0] for row in drawn]
+    with tempfile.TemporaryDirectory() as place:
+        source, target = Path(place) / "float32.onnx", Path(place) / "int8.onnx"
+        onnx.save(model, source)
+        quantize_u8s8(source, target, pictures, in_float=in_float)
+        return onnx.load(target)

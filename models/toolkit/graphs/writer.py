@@ -14,14 +14,19 @@ from onnx import helper, numpy_helper
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphWriter:
-    """Gather nodes for a graph; `into` puts them behind those that are there, or at a place between them."""
+    """Gather nodes for a graph; `into` puts them behind those that are there, or at a place between them.
 
+    A node has the name of its output, with `prefix` before it where it doesn't begin so.
+    """
+
+    prefix: str = ""
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
 
     def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add a node with one output; gives the output's name."""
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
+        name = output if output.startswith(self.prefix) else self.prefix + output
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=name, **attributes))
         return output
 
     def constant(self, name: str, values: npt.ArrayLike, dtype: type[np.generic] = np.float32) -> str:

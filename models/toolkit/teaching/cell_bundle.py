@@ -31,6 +31,7 @@ def make_cells(folder: LabelledFolder, out: Path, *, seed: int, stage: Stage) ->
     check_target(out)
     fit = fit_cells(folder, seed=seed, progress=stage)
     stage("writing", 0, 1)
+    area = auroc(fit.scores, fit.defective)
     model = cell_model(fit)
     ms = frame_ms(model, np.zeros(fit.spec.shape, np.uint8))
     limits = {"reject": fit.calibration.reject, "doubt": fit.calibration.doubt, "region": fit.calibration.reject}
@@ -39,7 +40,7 @@ def make_cells(folder: LabelledFolder, out: Path, *, seed: int, stage: Stage) ->
         thresholds={fit.label: limits},
         training={"counts": folder.counts, "pictures_sha256": folder.sha256, "good": folder.good or "", "seed": seed},
         measured={
-            "how": "cross-validation", "n": len(fit.scores), "auroc": round(auroc(fit.scores, fit.defective), 4),
+            "how": "cross-validation", "n": len(fit.scores), "auroc": round(area, 4),
             "frame_ms_one_thread": round(ms, 1),
         },
     )  # fmt: skip
@@ -48,7 +49,7 @@ def make_cells(folder: LabelledFolder, out: Path, *, seed: int, stage: Stage) ->
         fit.spec, what="Finds defects that were marked by masks",
         counts=", ".join(f"{label} {count}" for label, count in folder.counts.items()),
         arithmetic="INT8, weights of 7 bits",
-        measured=f"AUROC {auroc(fit.scores, fit.defective):.4f} of {len(fit.scores)} pictures, each judged unseen",
+        measured=f"AUROC {area:.4f} of {len(fit.scores)} pictures, each judged unseen",
     )  # fmt: skip
     bundle = write_bundle(out, draft, model=model.SerializeToString(), golden=golden, card=card)
     return CellBundle(bundle=bundle, fit=fit, ms=ms)

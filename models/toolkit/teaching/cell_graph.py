@@ -8,15 +8,15 @@ head are made of the same nodes in training, in judging and in the shipped graph
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from bridge.inference.manifest import InputSpec
 from models.toolkit.graphs.backbone import TAPS
+from models.toolkit.graphs.writer import GraphWriter, set_outputs
 
 CELL_PX = 8
 """Side of a cell in pixels of the input: the stride of the finer tap."""
@@ -47,19 +47,21 @@ class CellHead:
 
 def context_model(spec: InputSpec) -> onnx.ModelProto:
     """Give the graph from `early` and `deep` to a cell's features: near 1 x 120 x H/8 x W/8, far at 1/16, whole 1 x 1."""
-    model = _map_model(spec)
-    _add_context(model.graph)
+    model, writer = _map_model(spec), GraphWriter(prefix=FLOAT_PREFIX)
+    _add_context(writer)
+    writer.into(model.graph)
     rows, columns = spec.height // CELL_PX, spec.width // CELL_PX
     shapes = {NEAR: (rows, columns), FAR: (rows // 2, columns // 2), WHOLE: (1, 1)}
-    return _finish(model, {name: [1, SIZES[name], *shape] for name, shape in shapes.items()})
+    return set_outputs(model, {name: [1, SIZES[name], *shape] for name, shape in shapes.items()})
 
 
 def judge_model(spec: InputSpec, head: CellHead) -> onnx.ModelProto:
     """Give the graph from `early` and `deep` to `head_logits`, 1 x 1 x H/8 x W/8, uncalibrated."""
-    model = _map_model(spec)
-    _add_context(model.graph)
-    _add_head(model.graph, head)
-    return _finish(model, {"head_logits": [1, 1, spec.height // CELL_PX, spec.width // CELL_PX]})
+    model, writer = _map_model(spec), GraphWriter(prefix=FLOAT_PREFIX)
+    _add_context(writer)
+    _add_head(writer, head)
+    writer.into(model.graph)
+    return set_outputs(model, {"head_logits": [1, 1, spec.height // CELL_PX, spec.width // CELL_PX]})
 
 
 def whole_model(
@@ -71,14 +73,15 @@ def whole_model(
     score of the picture is its highest cell: a score at or over a threshold always has a region to show for it.
     """
     model = onnx.ModelProto.FromString(backbone.SerializeToString())
-    graph = model.graph
-    _add_context(graph)
-    _add_head(graph, replace(head, out=gain * head.out, out_bias=gain * head.out_bias + shift))
-    _node(graph, "Sigmoid", ["head_logits"], "cells")
-    _node(graph, "GlobalMaxPool", ["cells"], "head_highest")
-    graph.node.append(helper.make_node("Flatten", ["head_highest"], ["scores"], name="head_scores", axis=1))
+    writer = GraphWriter(prefix=FLOAT_PREFIX)
+    _add_context(writer)
+    _add_head(writer, replace(head, out=gain * head.out, out_bias=gain * head.out_bias + shift))
+    writer.node("Sigmoid", ["head_logits"], "cells")
+    writer.node("GlobalMaxPool", ["cells"], "head_highest")
+    writer.node("Flatten", ["head_highest"], "scores", axis=1)
+    writer.into(model.graph)
     rows, columns = spec.height // CELL_PX, spec.width // CELL_PX
-    return _finish(model, {"scores": [1, 1], "cells": [1, 1, rows, columns]})
+    return set_outputs(model, {"scores": [1, 1], "cells": [1, 1, rows, columns]})
 
 
 def _map_model(spec: InputSpec) -> onnx.ModelProto:
@@ -93,67 +96,49 @@ def _map_model(spec: InputSpec) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
 
 
-def _add_context(graph: onnx.GraphProto) -> None:
+def _add_context(writer: GraphWriter) -> None:
     """Make `NEAR`, `FAR` and `WHOLE` of the two taps."""
-    _pool(graph, "AveragePool", "early", "head_early_mean3", side=3)
-    _pool(graph, "MaxPool", "early", "head_early_max3", side=3)
-    _pool(graph, "AveragePool", "deep", "head_deep_mean3", side=3)
-    _pool(graph, "AveragePool", "deep", "head_deep_mean5", side=5)
-    _node(graph, "Concat", ["early", "head_early_mean3", "head_early_max3"], NEAR, axis=1)
-    _node(graph, "Concat", ["deep", "head_deep_mean3", "head_deep_mean5"], FAR, axis=1)
+    _pool(writer, "AveragePool", "early", "head_early_mean3", side=3)
+    _pool(writer, "MaxPool", "early", "head_early_max3", side=3)
+    _pool(writer, "AveragePool", "deep", "head_deep_mean3", side=3)
+    _pool(writer, "AveragePool", "deep", "head_deep_mean5", side=5)
+    writer.node("Concat", ["early", "head_early_mean3", "head_early_max3"], NEAR, axis=1)
+    writer.node("Concat", ["deep", "head_deep_mean3", "head_deep_mean5"], FAR, axis=1)
     parts = []
     for tap in MAP_TAPS:
         mean, spread = f"head_{tap}_mean", f"head_{tap}_spread"
-        _node(graph, "GlobalAveragePool", [tap], mean)
+        writer.node("GlobalAveragePool", [tap], mean)
         # the mean of squared differences: the difference of mean squares loses digits in float32
-        _node(graph, "Sub", [tap, mean], f"{spread}_difference")
-        _node(graph, "Mul", [f"{spread}_difference"] * 2, f"{spread}_squares")
-        _node(graph, "GlobalAveragePool", [f"{spread}_squares"], f"{spread}_variance")
-        _node(graph, "Sqrt", [f"{spread}_variance"], spread)
+        writer.node("Sub", [tap, mean], f"{spread}_difference")
+        writer.node("Mul", [f"{spread}_difference"] * 2, f"{spread}_squares")
+        writer.node("GlobalAveragePool", [f"{spread}_squares"], f"{spread}_variance")
+        writer.node("Sqrt", [f"{spread}_variance"], spread)
         parts += [mean, spread]
-    _node(graph, "Concat", parts, WHOLE, axis=1)
+    writer.node("Concat", parts, WHOLE, axis=1)
 
 
-def _add_head(graph: onnx.GraphProto, head: CellHead) -> None:
+def _add_head(writer: GraphWriter, head: CellHead) -> None:
     """Put `head_logits` on the context; each part is weighed at its own resolution, which is cheaper than at 1/8."""
     for name, weight in ((NEAR, head.near), (FAR, head.far), (WHOLE, head.whole)):
-        _constant(graph, f"{name}_weight", weight[:, :, None, None])
+        writer.constant(f"{name}_weight", weight[:, :, None, None])
         inputs = [name, f"{name}_weight"]
         if name == WHOLE:
-            _constant(graph, "head_bias", head.bias)
+            writer.constant("head_bias", head.bias)
             inputs.append("head_bias")
-        _node(graph, "Conv", inputs, f"{name}_hidden")
-    graph.initializer.append(numpy_helper.from_array(np.asarray([1, 1, 2, 2], np.float32), "head_twice"))
-    _node(
-        graph, "Resize", [f"{FAR}_hidden", "", "head_twice"], "head_far_repeated", mode="nearest",
+        writer.node("Conv", inputs, f"{name}_hidden")
+    writer.constant("head_twice", [1, 1, 2, 2])
+    writer.node(
+        "Resize", [f"{FAR}_hidden", "", "head_twice"], "head_far_repeated", mode="nearest",
         coordinate_transformation_mode="asymmetric", nearest_mode="floor",
     )  # fmt: skip
-    _node(graph, "Add", [f"{NEAR}_hidden", "head_far_repeated"], "head_sum")
-    _node(graph, "Add", ["head_sum", f"{WHOLE}_hidden"], "head_hidden")
-    _node(graph, "Relu", ["head_hidden"], "head_active")
-    _constant(graph, "head_out", head.out[None, :, None, None])
-    _constant(graph, "head_out_bias", np.asarray([head.out_bias]))
-    _node(graph, "Conv", ["head_active", "head_out", "head_out_bias"], "head_logits")
+    writer.node("Add", [f"{NEAR}_hidden", "head_far_repeated"], "head_sum")
+    writer.node("Add", ["head_sum", f"{WHOLE}_hidden"], "head_hidden")
+    writer.node("Relu", ["head_hidden"], "head_active")
+    writer.constant("head_out", head.out[None, :, None, None])
+    writer.constant("head_out_bias", [head.out_bias])
+    writer.node("Conv", ["head_active", "head_out", "head_out_bias"], "head_logits")
 
 
-def _pool(graph: onnx.GraphProto, kind: str, source: str, output: str, *, side: int) -> None:
+def _pool(writer: GraphWriter, kind: str, source: str, output: str, *, side: int) -> None:
     """Pool over side x side cells, as many out as in; what lies outside of the picture doesn't count."""
-    _node(graph, kind, [source], output, kernel_shape=[side, side], pads=[side // 2] * 4, strides=[1, 1])
-
-
-def _node(graph: onnx.GraphProto, kind: str, inputs: list[str], output: str, **settings: Any) -> None:
-    name = output if output.startswith(FLOAT_PREFIX) else FLOAT_PREFIX + output
-    graph.node.append(helper.make_node(kind, inputs, [output], name=name, **settings))
-
-
-def _constant(graph: onnx.GraphProto, name: str, values: npt.NDArray[np.generic]) -> None:
-    graph.initializer.append(numpy_helper.from_array(np.array(values, np.float32, order="C"), name))
-
-
-def _finish(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> onnx.ModelProto:
-    del model.graph.output[:]
-    model.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()
-    )
-    onnx.checker.check_model(model)
-    return model
+    writer.node(kind, [source], output, kernel_shape=[side, side], pads=[side // 2] * 4, strides=[1, 1])

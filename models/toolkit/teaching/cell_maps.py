@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from threading import local
 
 import cv2
@@ -16,20 +13,19 @@ import onnx
 
 from bridge.inference.manifest import InputSpec
 from models.toolkit.graphs.backbone import TAPS, load_backbone
-from models.toolkit.graphs.extract import cores
-from models.toolkit.graphs.quantize import quantize_u8s8
+from models.toolkit.graphs.quantize import quantize_for
 from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import LabelledFolder, Sample, read_mask
 from models.toolkit.pictures.prepared import IMAGE, MIRRORS, Preparer, choose_input, mirrored
 from models.toolkit.progress import Progress
 from models.toolkit.teaching.cell_graph import CELL_PX, MAP_TAPS
+from models.toolkit.threads import each_in_threads
 
 # A cell is a defect from this masked share on; cells with less, and neighbours of defects, teach nothing.
 MIN_MASKED_SHARE = 0.05
 SMALLEST_AREA_PX, LARGEST_AREA_PX = 102_400, 330_000
 """Below, the features see too little of anything; above, an INT8 graph takes more than about 30 ms on one thread."""
 _SMALL_SHARE = 10  # percent of the defective pictures whose defect may be smaller than a cell
-RANGE_PICTURES = 64
 MEMORY_BYTES = 2_300_000_000
 _BYTES_PX = 2 * (TAPS["early"] / CELL_PX**2 + TAPS["deep"] / (2 * CELL_PX) ** 2)
 """What the maps of all pictures may take, and what they take for each pixel of a view: 2.1 bytes."""
@@ -78,14 +74,7 @@ def map_backbone(samples: Sequence[Sample], spec: InputSpec, *, int8: bool, seed
     whole = load_backbone(MAP_TAPS, width=spec.width, height=spec.height)
     if not int8:
         return whole
-    preparer = Preparer(spec)
-    drawn = np.random.default_rng(seed).permutation(len(samples))[:RANGE_PICTURES]
-    pictures = [preparer.tensor(samples[row])[0] for row in drawn]
-    with tempfile.TemporaryDirectory() as place:
-        source, target = Path(place) / "float32.onnx", Path(place) / "int8.onnx"
-        onnx.save(whole, source)
-        quantize_u8s8(source, target, pictures)
-        return onnx.load(target)
+    return quantize_for(whole, samples, spec, seed=seed)
 
 
 def read_maps(
@@ -120,16 +109,7 @@ def read_maps(
             share=np.stack([mirrored(share, number, rows=0, columns=1) for number in range(views)]).astype(np.float32),
         )
 
-    maps: list[PictureMaps] = []
-    pool = ThreadPoolExecutor(cores())
-    try:
-        for each in pool.map(one, samples):
-            maps.append(each)
-            progress(len(maps), len(samples))
-    finally:
-        # one that can't be read, or Ctrl-C, ends it: the rest need not be computed first
-        pool.shutdown(cancel_futures=True)
-    return maps
+    return each_in_threads(one, samples, progress=progress)
 
 
 def _view(tensor: npt.NDArray[np.uint8], number: int, draw: np.random.Generator) -> npt.NDArray[np.uint8]:

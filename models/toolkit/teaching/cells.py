@@ -8,7 +8,6 @@ The thresholds come from pictures that the judging networks did not learn from, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +19,6 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from bridge.inference.manifest import InputSpec
 from models.toolkit.figures.calibration import Calibration, calibrate
-from models.toolkit.graphs.extract import cores
 from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import DataError, LabelledFolder
 from models.toolkit.progress import Stage
@@ -42,6 +40,7 @@ from models.toolkit.teaching.cell_maps import (
     map_backbone,
     read_maps,
 )
+from models.toolkit.threads import each_in_threads
 
 DEFECT = "defect"
 FOLDS = 4
@@ -188,8 +187,7 @@ class _Teacher:
         def one(row: int) -> float:
             return float(session.run(None, self._maps[row].taps(0))[0].max())
 
-        with ThreadPoolExecutor(cores()) as pool:
-            return np.asarray(list(pool.map(one, rows.tolist())))
+        return np.asarray(each_in_threads(one, rows.tolist()))
 
     def _gather(
         self, rows: Rows, choose: Callable[[int, int, np.random.Generator], Rows], draw: np.random.Generator
@@ -228,8 +226,7 @@ class _Teacher:
             logits = session.run(None, self._maps[row].taps(shown))[0].ravel()[background]
             return self._features(row, shown, background[np.argsort(-logits)[: self._settings.hard_cells]])
 
-        with ThreadPoolExecutor(cores()) as pool:
-            return np.concatenate([found for found in pool.map(one, rows.tolist()) if found is not None])
+        return np.concatenate([found for found in each_in_threads(one, rows.tolist()) if found is not None])
 
     def _features(self, row: int, view: int, cells: Rows) -> Samples:
         """Give the features of these cells, cells x 760."""
@@ -264,8 +261,8 @@ def _train(
         return network
 
     # a thread for each network: the threads of one small product of matrices wait longer than they compute
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cores()) as pool:
-        trained = list(pool.map(one, range(networks)))
+    with threadpool_limits(1, user_api="blas"):
+        trained = each_in_threads(one, range(networks))
     return _join(trained, mean.astype(np.float64), deviation.astype(np.float64))
 
 

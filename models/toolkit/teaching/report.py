@@ -6,7 +6,7 @@ All figures come from pictures that the judging model had not seen (cross-valida
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from bridge.errors import BundleError
 from models.toolkit.evaluation.explain import Explainer, overlay
 from models.toolkit.figures.metrics import Share
 from models.toolkit.pictures.folder import Sample, read_picture
-from models.toolkit.teaching.doubts import doubts_of
 from models.toolkit.teaching.teach import Taught
 
 MISTAKES = 12
@@ -29,20 +28,20 @@ THUMBNAIL_PX = 260
 _WIDE, _TALL = 420, 260
 
 
-def in_terminal(taught: Taught) -> Group:
+def in_terminal(taught: Taught, doubts: Sequence[str]) -> Group:
     """Make the tables and the warnings."""
     table = Table(title=taught.bundle.reference, show_header=False)
     for name, value in _figures(taught):
         table.add_row(name, value)
-    return Group(table, *(f"! {doubt}" for doubt in doubts_of(taught)))
+    return Group(table, *(f"! {doubt}" for doubt in doubts))
 
 
-def write_page(taught: Taught, path: Path) -> Path:
+def write_page(taught: Taught, doubts: Sequence[str], path: Path) -> Path:
     """Write the page; gives its path; raises BundleError where it can't be written."""
     parts = [
         f"<h1>{escape(taught.bundle.reference)}</h1>",
         _table(("", ""), _figures(taught)),
-        "<h2>Warnings</h2>", _doubts(taught),
+        "<h2>Warnings</h2>", _warnings(doubts),
         "<h2>What was taken for what</h2><p>Rows: what the picture is; columns: what an unseen model said.</p>",
         _confusion(taught),
     ]  # fmt: skip
@@ -71,8 +70,7 @@ def _figures(taught: Taught) -> Iterator[tuple[str, str]]:
     yield "made in", f"{taught.seconds:.0f} s"
 
 
-def _doubts(taught: Taught) -> str:
-    doubts = doubts_of(taught)
+def _warnings(doubts: Sequence[str]) -> str:
     if not doubts:
         return "<p>None.</p>"
     return "<ul>" + "".join(f"<li>{escape(doubt)}</li>" for doubt in doubts) + "</ul>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +14,15 @@ import onnx
 
 from bridge.inference.bundle import Bundle
 from bridge.inference.manifest import InputSpec
-from models.toolkit.bundles.files import LICENCE, Draft, GoldenPicture, check_target, write_bundle
-from models.toolkit.figures.costs import Costs, cheapest_threshold
+from models.toolkit.bundles.files import CARD_END, LICENCE, Draft, GoldenPicture, check_target, write_bundle
+from models.toolkit.figures.costs import Costs, label_thresholds
 from models.toolkit.graphs.backbone import load_backbone
 from models.toolkit.graphs.extract import extract
 from models.toolkit.graphs.frame_time import frame_ms
 from models.toolkit.graphs.heads import add_classifier, add_pooling, pooled_size
-from models.toolkit.graphs.quantize import quantize_u8s8
+from models.toolkit.graphs.quantize import quantize_for
 from models.toolkit.graphs.session import open_model
-from models.toolkit.pictures.folder import LabelledFolder, Sample, read_folder
+from models.toolkit.pictures.folder import LabelledFolder, read_folder
 from models.toolkit.pictures.prepared import IMAGE, MIRRORS, Preparer, choose_input
 from models.toolkit.progress import Stage
 from models.toolkit.teaching.cell_bundle import make_cells
@@ -31,7 +30,6 @@ from models.toolkit.teaching.classifier import ClassifierFit, fit_classifier, gr
 
 SIDE_PX = 224
 CHOICES = (("early", "deep"), ("early", "deep", "last"))
-CALIBRATION_PICTURES = 64
 GOLDEN_FRAMES = 6
 ALLOWED_LOSS = 0.0025
 
@@ -92,17 +90,17 @@ def teach_classifier(
     check_target(out)
     spec = choose_input(folder.samples, area_px=side_px**2)
     labels = label_numbers(folder)
-    whole = _candidate(_pooled(spec), folder, spec, labels, seed=seed, name="features", stage=stage)
+    whole = _candidate(_pooled(CHOICES[-1], spec), folder, spec, labels, seed=seed, name="features", stage=stage)
     stage("quantizing", 0, 1)
-    small = _candidate(
-        _quantized(whole.fit.taps, folder.samples, spec, seed=seed), folder, spec, labels, seed=seed,
-        name="features in INT8", stage=stage, taps=whole.fit.taps,
-    )  # fmt: skip
+    taps = whole.fit.taps
+    # pooling stays float, its features are few
+    in_int8 = quantize_for(_pooled(taps, spec), folder.samples, spec, seed=seed, in_float=("pooled",))
+    small = _candidate(in_int8, folder, spec, labels, seed=seed, name="features in INT8", stage=stage, taps=taps)
     lost = small.fit.errors(labels) - whole.fit.errors(labels)
     quantized = small.ms < whole.ms and lost <= ALLOWED_LOSS * len(labels)
     chosen = small if quantized else _cut(whole, spec)
     stage("writing", 0, 1)
-    thresholds = _thresholds(folder, chosen.fit, labels, costs)
+    thresholds = label_thresholds(folder.labels, folder.good, chosen.fit.unseen, labels, costs)
     model = add_classifier(onnx.ModelProto.FromString(chosen.backbone.SerializeToString()), chosen.fit.head)
     measured = _measured(chosen, whole, labels)
     draft = Draft(
@@ -134,21 +132,9 @@ def teach_cells(folder: LabelledFolder, out: Path, *, seed: int, stage: Stage) -
     )  # fmt: skip
 
 
-def _pooled(spec: InputSpec) -> onnx.ModelProto:
-    taps = CHOICES[-1]
+def _pooled(taps: Sequence[str], spec: InputSpec) -> onnx.ModelProto:
+    """Give the backbone for this input, in float32, with `features` of these taps."""
     return add_pooling(load_backbone(taps, width=spec.width, height=spec.height), taps)
-
-
-def _quantized(taps: Sequence[str], samples: Sequence[Sample], spec: InputSpec, *, seed: int) -> onnx.ModelProto:
-    """Give the backbone in INT8, its ranges from pictures of the line; pooling stays float, its features are few."""
-    preparer = Preparer(spec)
-    drawn = np.random.default_rng(seed).permutation(len(samples))[:CALIBRATION_PICTURES]
-    pictures = [preparer.tensor(samples[row])[0] for row in drawn]
-    with tempfile.TemporaryDirectory() as place:
-        source, target = Path(place) / "float32.onnx", Path(place) / "int8.onnx"
-        onnx.save(add_pooling(load_backbone(taps, width=spec.width, height=spec.height), taps), source)
-        quantize_u8s8(source, target, pictures, in_float=("pooled",))
-        return onnx.load(target)
 
 
 def _candidate(
@@ -172,25 +158,9 @@ def _candidate(
 def _cut(whole: _Candidate, spec: InputSpec) -> _Candidate:
     """Leave out what the chosen features don't need."""
     taps = whole.fit.taps
-    backbone = add_pooling(load_backbone(taps, width=spec.width, height=spec.height), taps)
+    backbone = _pooled(taps, spec)
     ms = whole.ms if taps == CHOICES[-1] else frame_ms(backbone, np.zeros(spec.shape, np.uint8))
     return _Candidate(backbone=backbone, fit=whole.fit, ms=ms)
-
-
-def _thresholds(
-    folder: LabelledFolder, fit: ClassifierFit, labels: npt.NDArray[np.int64], costs: Costs
-) -> dict[str, dict[str, float]]:
-    """Give each label its limits: by cost where there are good parts, else so that nothing can pass unjudged."""
-    if folder.good is None:
-        # every class is a defect: even when all of them share the score, one has this much of it
-        doubt = int(100 / len(folder.labels)) / 100
-        return {label: {"reject": 0.5, "doubt": doubt} for label in folder.labels}
-    place = folder.labels.index(folder.good)
-    cut = cheapest_threshold(1 - fit.unseen[:, place], labels != place, costs)
-    return {
-        label: {"accept": round(1 - cut, 4)} if label == folder.good else {"reject": max(0.5, cut)}
-        for label in folder.labels
-    }
 
 
 def _training(folder: LabelledFolder, fit: ClassifierFit, *, seed: int) -> dict[str, Any]:
@@ -231,11 +201,12 @@ def _card(
     folder: LabelledFolder, chosen: _Candidate, measured: Mapping[str, Any], spec: InputSpec, *, quantized: bool
 ) -> str:
     counts = "\n".join(f"| {label} | {count} |" for label, count in folder.counts.items())
-    return _CARD.format(
+    told = _CARD.format(
         taps=" and ".join(chosen.fit.taps), width=spec.width, height=spec.height, counts=counts,
         arithmetic="INT8, weights of 7 bits" if quantized else "float32", good=folder.good or "none: every class is a defect",
         size=pooled_size(chosen.fit.taps), **measured,
     )  # fmt: skip
+    return told + CARD_END
 
 
 _CARD = """\
@@ -250,9 +221,6 @@ Frozen features of EfficientNet-Lite0 (ImageNet weights, Apache-2.0), maps {taps
 
 Measured by {how}: accuracy {accuracy} of {n} pictures (in float32 {accuracy_float32}). One frame takes
 {frame_ms_one_thread} ms on one thread of the machine that made it, in float32 {frame_ms_one_thread_float32} ms.
-
-It knows the light, the camera and the parts of these pictures and no others. Judge it on pictures of another day with
-`linegate model evaluate` before it drives a gate.
 """
 
 

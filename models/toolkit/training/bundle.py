@@ -12,7 +12,7 @@ import onnx
 
 from bridge.inference.bundle import Bundle
 from bridge.inference.manifest import InputSpec
-from models.toolkit.bundles.files import Draft, GoldenPicture, write_bundle
+from models.toolkit.bundles.files import CARD_END, Draft, GoldenPicture, write_bundle
 from models.toolkit.graphs.heads import SCORES
 from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import LabelledFolder, Sample
@@ -56,11 +56,12 @@ def write_trained(out: Path, trained: Trained) -> Bundle:
 def _trained_card(trained: Trained) -> str:
     low, high = trained.measured["accuracy_interval"]
     counts = "\n".join(f"| {label} | {count} |" for label, count in trained.folder.counts.items())
-    return _CARD.format(
+    told = _CARD.format(
         **trained.measured, architecture=trained.training["architecture"], low=100 * low, high=100 * high,
         percent=100 * trained.measured["accuracy"], width=trained.spec.width, height=trained.spec.height, counts=counts,
         good=trained.folder.good or "none: every class is a defect",
     )  # fmt: skip
+    return told + CARD_END
 
 
 _CARD = """\
@@ -74,7 +75,4 @@ _CARD = """\
 
 30 % of each class were held out and judged at the end: {n} pictures, accuracy {percent:.1f} % [{low:.1f}, {high:.1f}],
 macro-F1 {macro_f1:.3f}.
-
-It knows the light, the camera and the parts of these pictures and no others. Judge it on pictures of another day with
-`linegate model evaluate` before it drives a gate.
 """

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +86,11 @@ class Fitted:
     validation_loss: float
     validation_accuracy: float
 
+    @property
+    def how(self) -> dict[str, Any]:
+        """What a step's report says of it."""
+        return {"epochs": self.epochs, "validation_accuracy": round(self.validation_accuracy, 4)}
+
 
 def read_learning_set(stage: Stage, samples: Sequence[Sample], labels: Sequence[str], *, seed: int) -> LearningSet:
     """Read pictures and set 15 % of each class aside for validation; raises DataError."""
@@ -158,6 +164,23 @@ def fit(
         validation_loss=best.validation_loss,
         validation_accuracy=best.validation_accuracy,
     )
+
+
+def fit_to_teacher(
+    net: nn.Module,
+    to_input: ToInput,
+    data: LearningSet,
+    plan: Plan,
+    *,
+    teacher: Teacher,
+    variants: int,
+    labels: int,
+    say: Say,
+) -> Fitted:
+    """Fit `net` to a teacher's scores of so many variants of each picture, and to their labels, of which there are `labels`."""
+    lessons = ask(teacher, data.training, variants=variants, seed=plan.seed, say=say)
+    weights = class_weights(data.training.labels, labels)
+    return fit(net, to_input, data, plan, weights=weights, say=say, lessons=lessons)
 
 
 def _rate(step: int, steps: int, warm_up: float) -> float:

@@ -14,8 +14,8 @@ import torch
 
 from bridge.inference.manifest import InputSpec
 from models.toolkit.bundles.files import check_target
-from models.toolkit.figures.costs import Costs, cheapest_threshold
-from models.toolkit.figures.metrics import Share
+from models.toolkit.figures.costs import Costs, label_thresholds
+from models.toolkit.figures.metrics import Share, macro_f1
 from models.toolkit.graphs.heads import SCORES
 from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import LabelledFolder, Sample, read_folder
@@ -93,7 +93,7 @@ def train(
     report = TrainReport(
         architecture=architecture, labels=pictures.labels, trained_on=len(data.training),
         validated_on=len(data.validation), input_size=(spec.width, spec.height), fitted=fitted,
-        accuracy=Share(count=int(np.trace(confusion)), n=int(confusion.sum())), macro_f1=_macro_f1(confusion),
+        accuracy=Share(count=int(np.trace(confusion)), n=int(confusion.sum())), macro_f1=macro_f1(confusion),
         confusion=tuple(tuple(row) for row in confusion.tolist()), size_bytes=model.ByteSize(), out=out,
     )  # fmt: skip
     golden = [next(sample for sample in split.held_out if sample.label == label) for label in pictures.labels]
@@ -113,18 +113,10 @@ def train(
 def _thresholds(
     model: onnx.ModelProto, spec: InputSpec, folder: LabelledFolder, data: Labelled
 ) -> dict[str, dict[str, float]]:
-    """Give each label its limits from the validation pictures: by cost where there are good parts."""
-    if folder.good is None:
-        # every class is a defect: even when all of them share the score, one has this much of it
-        return {label: {"reject": 0.5, "doubt": int(100 / len(folder.labels)) / 100} for label in folder.labels}
-    place = folder.labels.index(folder.good)
+    """Give each label its limits from the validation pictures."""
     session = open_model(model)
     scores = np.stack([session.run([SCORES], {spec.name: picture[None]})[0][0] for picture in data.pictures])
-    cut = cheapest_threshold(1 - scores[:, place].astype(np.float64), data.labels != place, Costs())
-    return {
-        label: {"accept": round(1 - cut, 4)} if label == folder.good else {"reject": max(0.5, cut)}
-        for label in folder.labels
-    }
+    return label_thresholds(folder.labels, folder.good, scores.astype(np.float64), data.labels, Costs())
 
 
 def _input_for(pictures: LabelledFolder, side: int) -> InputSpec:
@@ -143,9 +135,3 @@ def _confusion(
         scores = session.run([SCORES], {spec.name: picture[None]})[0]
         counts[labels.index(sample.label), int(scores.argmax())] += 1
     return counts
-
-
-def _macro_f1(confusion: npt.NDArray[np.int64]) -> float:
-    """Give the mean over the labels of 2 TP / (2 TP + FP + FN)."""
-    right = np.diag(confusion)
-    return float(np.mean(2 * right / np.maximum(confusion.sum(0) + confusion.sum(1), 1)))
