@@ -6,6 +6,7 @@ pictures (and those of one group) in one fold.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,6 @@ from models.toolkit.pictures.folder import LabelledFolder
 STRENGTHS = (0.03, 0.1, 0.3, 1.0)
 FOLDS = 5
 NEARLY_THE_SAME = 0.995
-SPARED = 0.001
 _BLOCK = 1000
 
 Features = npt.NDArray[np.float32]
@@ -83,14 +83,17 @@ def group_numbers(folder: LabelledFolder, features: Features) -> Labels:
 def fit_classifier(
     features: Features, labels: Labels, groups: Labels, choices: Sequence[Sequence[str]], *, seed: int
 ) -> ClassifierFit:
-    """Fit the head with the fewest features whose unseen pictures have as few errors as any, up to one in a thousand.
+    """Fit the head with the fewest features whose errors on unseen pictures are within one standard error of the fewest.
+
+    The one-standard-error rule (Breiman et al. 1984): a difference of a few pictures is luck, more features are slower.
 
     `features` are pictures x mirrors x `pooled_size` of the longest of `choices`, each of which begins it; `choices` come
     with the fewest features first. Of several strengths the one with the fewest errors, then the least log loss, is taken.
     """
     tried = [_best_strength(features, labels, groups, taps, seed=seed) for taps in choices]
     fewest = min(fit.errors(labels) for fit in tried)
-    best = next(fit for fit in tried if fit.errors(labels) <= fewest + SPARED * len(labels))
+    within = fewest + max(1.0, math.sqrt(fewest * (1 - fewest / len(labels))))
+    best = next(fit for fit in tried if fit.errors(labels) <= within)
     return replace(best, head=_fit(features[:, :, : pooled_size(best.taps)], labels, best.strength))
 
 
