@@ -18,6 +18,7 @@ import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,12 @@ def _run(folder: Path, port: int, for_demo: Sequence[str]) -> int:
     demo = [sys.executable, "-P", "-m", "simulators.demo", *words]
     with _child(demo, demo_log, environment=os.environ, name="the demo") as line:
         addresses = _wait(lambda: addresses_of(folder / "demo" / "linegate.toml"), {"the demo": (line, demo_log)})
+        if not _named(for_demo) & {"--model", "--recipe"}:
+            add_recipe(folder / "demo")
         port = free_port(port)
-        home = prepare(folder / "node-red", addresses, node)
-        environment = {**os.environ, **addresses, "LINEGATE_FLOWS_PORT": str(port)}
+        variables = {**folders_of(folder / "demo" / "linegate.toml"), **os.environ, **addresses}
+        home = prepare(folder / "node-red", variables, node)
+        environment = {**variables, "LINEGATE_FLOWS_PORT": str(port)}
         red = [node, str(FLOWS / "node_modules/node-red/red.js"), "-u", str(home), "-s", str(FLOWS / "settings.js")]
         with _child(red, red_log, environment=environment, name="Node-RED") as running:
             children = {"the demo": (line, demo_log), "Node-RED": (running, red_log)}
@@ -82,10 +86,15 @@ def _defaults(given: Sequence[str]) -> list[str]:
 
     Slowly, two parts a second: a browser that starts on the same two cores takes them for some tenths of a second.
     """
-    names = {word.split("=", 1)[0] for word in given}
+    names = _named(given)
     length = [] if names & {"--parts", "--seconds"} else ["--seconds", DAY_S]
     pace = [] if names & {"--speed", "--spacing"} else ["--speed", "400", "--spacing", "200"]
     return length + pace
+
+
+def _named(given: Sequence[str]) -> set[str]:
+    """Give the options that are on a command line, without their values."""
+    return {word.split("=", 1)[0] for word in given}
 
 
 def find_node() -> str:
@@ -137,13 +146,31 @@ def addresses_of(config: Path) -> dict[str, str]:
         return {}
 
 
+def folders_of(config: Path) -> dict[str, str]:
+    """Give the flows' folders: good parts of the line's own pictures, and reports where the caller stands."""
+    station = tomllib.loads(config.read_text(encoding="utf-8"))["stations"][0]
+    return {
+        "LINEGATE_IMAGES": str(Path(station["image_folder"]) / "good"),
+        "REPORT_FOLDER": str(Path.cwd() / "reports"),
+    }
+
+
+def add_recipe(project: Path) -> None:
+    """Put a second recipe, ball-screw-strict, beside a line's configuration, so that there is one to change over to."""
+    text = (files("models") / "recipes" / "ball-screw.toml").read_text(encoding="utf-8")
+    text = text.replace('name = "ball-screw"', 'name = "ball-screw-strict"').replace("number = 1", "number = 2")
+    (project / "recipes").mkdir(exist_ok=True)
+    strict = f"{text}\n[thresholds.pitting]\nreject = 0.1\ndoubt = 0.005\n"
+    (project / "recipes" / "ball-screw-strict.toml").write_text(strict, encoding="utf-8")
+
+
 def prepare(home: Path, addresses: Mapping[str, str], node: str) -> Path:
     """Make Node-RED's folder with all flows in it; raises FlowsError for files that don't go together."""
     (home / "node_modules").mkdir(parents=True)
     for own in FLOWS.glob("node-red-contrib-*"):
         (home / "node_modules" / own.name).symlink_to(own)
-    files = [str(file) for file in sorted(FLOWS.glob("*.json")) if not file.name.startswith("package")]
-    command = [node, str(FLOWS / "load.js"), str(home / "flows.json"), *files]
+    flows = [str(file) for file in sorted(FLOWS.glob("*.json")) if not file.name.startswith("package")]
+    command = [node, str(FLOWS / "load.js"), str(home / "flows.json"), *flows]
     done = subprocess.run(command, env={**os.environ, **addresses}, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise FlowsError(done.stderr.strip())

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from simulators.flows import FLOWS, prepare
+from bridge.recipe_files import read_recipe
+from simulators.flows import FLOWS, add_recipe, folders_of, prepare
 from tests.cli.processes import ROOT, connects, environment, eventually
 from tests.flows.browser import browse
 from tests.flows.node_red import merged, need_node_red, read_flow
@@ -66,11 +67,29 @@ def test_the_line_is_shown_within_a_minute_and_ctrl_c_leaves_nothing(tmp_path: P
         shown_s = time.monotonic() - begun
         assert re.fullmatch(r"P-\d+", answers[2])
         assert shown_s < 60, f"the line was shown after {shown_s:.0f} s"
+        choice = "[...document.querySelectorAll('#lg-recipe-choice option')].map((one) => one.value)"
+        strict = "!!document.querySelector('#lg-recipe-choice option[value=ball-screw-strict]')"
+        there = ["evaluate", f"new Promise((done) => setInterval(() => {strict} && done(), 100))"]
+        folder = ["evaluate", "document.querySelector('#lgm-folder').innerText"]
+        mes = url[0].replace("/line", "/mes")
+        steps = [["open", url[0]], there, ["evaluate", choice], ["open", mes], ["wait", "#lgm-folder"], folder]
+        answers = browse(tmp_path, steps)
+        assert (answers[2], answers[5]) == (["ball-screw", "ball-screw-strict"], str(Path.cwd() / "reports"))
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0, told.read_text()
     assert not connects(port)
     eventually(lambda: not left(tmp_path), 10)
     assert not list(tmp_path.glob("linegate-flows-*"))
+
+
+def test_the_flows_are_told_of_pictures_and_reports_and_there_is_a_second_recipe(tmp_path: Path) -> None:
+    (tmp_path / "linegate.toml").write_text('[[stations]]\nimage_folder = "/pictures/screws"\n')
+    assert folders_of(tmp_path / "linegate.toml") == {
+        "LINEGATE_IMAGES": "/pictures/screws/good", "REPORT_FOLDER": str(Path.cwd() / "reports"),
+    }  # fmt: skip
+    add_recipe(tmp_path)
+    strict = read_recipe("ball-screw-strict", tmp_path / "recipes")
+    assert (strict.name, strict.number, strict.thresholds["pitting"].reject) == ("ball-screw-strict", 2, 0.1)
 
 
 def test_without_node_it_says_what_is_missing(tmp_path: Path) -> None:

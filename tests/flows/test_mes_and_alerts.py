@@ -28,6 +28,7 @@ from tests.wire.conftest import MosquittoBroker
 
 pytestmark = [pytest.mark.flows, pytest.mark.timeout(120)]
 FLOW = "mes-and-alerts.json"
+RED = "rgb(179, 38, 30)"
 
 
 def verdict(sequence: int, word: str = "PASS", **other: Any) -> dict[str, Any]:
@@ -283,6 +284,37 @@ def test_the_report_tells_the_shift(tmp_path: Path) -> None:
         assert line.red.problems() == []
 
 
+LIVE = {"online": True, "state": "READY", "stop_request": False}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fill", "text"),
+    [
+        ({}, "green", "READY"),
+        ({"state": "DISABLED"}, "blue", "DISABLED"),
+        ({"state": "STARTING"}, "yellow", "STARTING"),
+        ({"state": "FAULT"}, "red", "FAULT"),
+        ({"stop_request": True}, "red", "READY, STOP REQUEST"),
+        ({"online": False}, "grey", "offline"),
+    ],
+)
+def test_the_lamp_of_the_line(changes: dict[str, Any], fill: str, text: str) -> None:
+    beats = [{"payload": LIVE | changes | {"heartbeat": beat}} for beat in (1, 2)]
+    run = function_of(FLOW, "is the line alive").run(beats, now_ms=[1e12, 1e12 + 500])
+    assert run[0].status[-1]["fill"] == "grey"  # kept by the broker, or alive: not known yet
+    assert (run[1].status[-1]["fill"], run[1].status[-1]["text"]) == (fill, text)
+
+
+def test_the_lamp_of_the_line_is_grey_when_nothing_comes(line: Rig) -> None:
+    name = "is the line alive"
+    for beat in range(2):
+        line.tell("status", LIVE | {"heartbeat": beat}).wait_for_publish(5)
+    eventually(lambda: line.lamp(name) == "READY", 5)
+    eventually(lambda: (line.lamp(name), line.lamp(name, "fill")) == ("no connection", "grey"), 6)
+    line.tell("status", LIVE | {"heartbeat": 2}).wait_for_publish(5)
+    eventually(lambda: line.lamp(name, "fill") == "green", 5)
+
+
 def usual(count: int, every: int, start: int = 0) -> list[dict[str, Any]]:
     """Give messages of which each `every`-th is a reject."""
     return [
@@ -403,10 +435,11 @@ def test_the_button_asks_once_more_and_shows_what_the_bridge_answers(tmp_path: P
             ["click", "#lgm-deploy"], ["click", "#lgm-no"], ["pause", 500], ["read", "#lgm-said"],
             ["click", "#lgm-deploy"], ["wait", "#lgm-yes"], ["click", "#lgm-yes"], ["wait_text", "the bridge refused"],
             ["read", "#lgm-said"], ["click", "#lgm-write"], ["wait_text", "shift-"], ["read", "#lgm-sent"],
+            ["evaluate", "getComputedStyle(document.querySelector('#lgm-said')).borderLeftColor"], ["read", "#lgm-folder"],
         ])  # fmt: skip
         assert answers[6] == "No deployment was asked for from this page."
         assert "models/surface-1.3.0.lgb: the bridge refused: command is" in answers[11]
-        assert answers[-1] == "130"
+        assert answers[-3:] == ["130", RED, str(line.reports)]
         (command,) = heard
         assert (command["command"], command["path"], "sha256" in command) == (
             "deploy-model", "models/surface-1.3.0.lgb", False,
