@@ -179,10 +179,18 @@ def model_explain(
     bundle: BundlePath,
     picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="A picture of a part.")],
     out: Annotated[Path, typer.Option("--out", metavar="PNG", help="Where to write the picture with its heat map.")],
+    how: Annotated[str, typer.Option("--how", help="auto | cells | cam | occlusion | shap (extra `explain`)")] = "auto",
+    evaluations: Annotated[
+        int, typer.Option("--evaluations", min=20, help="How often `--how shap` asks the model, about.")
+    ] = 500,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write label, score, peak.")] = None,
 ) -> None:
     """Show where in a picture the model sees what decides."""
-    explained = _toolkit("evaluation.explain").explain_picture(bundle, picture, out)
-    typer.echo(f"{explained.label} {explained.score:.4f}, by {explained.how}: wrote {out}")
+    toolkit = _toolkit("evaluation.explain")
+    explained = toolkit.explain_picture(bundle, picture, out, how=how, evaluations=evaluations)
+    _write_json(json_file, explained.as_json())
+    peak = "no place spoke for it" if explained.peak is None else "most at x {}, y {}".format(*explained.peak)
+    typer.echo(f"{explained.label} {explained.score:.4f}, by {toolkit.WORDS[explained.how]}, {peak}: wrote {out}")
 
 
 @model_app.command("verify")

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.errors import BridgeError, CameraError
-from bridge.inference.picture import Picture, decode, read_header
+from bridge.inference.picture import Colour, Picture, decode, read_header
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
 GOOD_NAMES = ("good", "ok", "pass", "free", "normal")
@@ -116,10 +116,10 @@ def read_pictures(folder: Path, *, label: str = "good", least: int = LEAST_FOR_C
     return LabelledFolder(path=folder, labels=(label,), good=label, samples=samples)
 
 
-def read_picture(path: Path) -> Picture:
-    """Decode a picture as the bridge does, RGB; raises DataError naming the file."""
+def read_picture(path: Path, *, colour: Colour = "RGB") -> Picture:
+    """Decode a picture as the bridge does; raises DataError naming the file."""
     try:
-        return decode(path.read_bytes(), colour="RGB", ours=True)
+        return decode(path.read_bytes(), colour=colour, ours=True)
     except (CameraError, OSError) as exc:
         raise DataError(f"{path}: {exc}") from exc
 
