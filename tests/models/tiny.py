@@ -80,10 +80,10 @@ def tiny_model(*, labels: tuple[str, ...] = LABELS) -> onnx.ModelProto:
     return model
 
 
-def tiny_bundle(out: Path, pictures: Path, *, model: onnx.ModelProto | None = None) -> Path:
+def tiny_bundle(out: Path, pictures: Path, *, model: onnx.ModelProto | None = None, spec: InputSpec = SPEC) -> Path:
     """Write a bundle of a model for the plates in `pictures`, one of each kind golden."""
     graph = model or tiny_model()
-    session, stage = open_model(graph), Stage(SPEC)
+    session, stage = open_model(graph), Stage(spec)
     folder = read_folder(pictures)
     firsts = [next(sample for sample in folder.samples if sample.label == label) for label in LABELS]
     golden = [
@@ -97,7 +97,7 @@ def tiny_bundle(out: Path, pictures: Path, *, model: onnx.ModelProto | None = No
         head="classifier",
         labels=LABELS,
         good_labels=("good",),
-        input=SPEC,
+        input=spec,
         thresholds=thresholds,
     )
     write_bundle(out, draft, model=graph.SerializeToString(), golden=golden, card="# Tiny\n")
