@@ -24,6 +24,7 @@ from models.toolkit.compression.judging import Accuracy, Latency, Timing
 from models.toolkit.compression.ranges import RULES, Spread
 from models.toolkit.compression.report import CompressReport, Step, why_refused
 from models.toolkit.compression.steps import Candidate, Made, Material
+from models.toolkit.evaluation.class_activation import ClassActivation
 from models.toolkit.figures.metrics import Share
 from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import DataError, read_folder
@@ -93,6 +94,22 @@ def test_weights_are_signed_for_each_channel_and_activations_unsigned(pictures: 
     assert set(zeros) == {np.dtype(np.uint8)}
     softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
     assert softmax.input[0] == "logits", "thresholds are read behind floats"
+
+
+def test_class_activation_reads_a_linear_layer_in_int8(pictures: Path) -> None:
+    stage = Stage(SPEC)
+    inputs = [stage.as_input(picture) for picture in stage.read(read_folder(pictures).samples[::8])]
+    plain = simplified(tiny_model())
+    spreads = int8.observe(plain, [{"image": tensor} for tensor in inputs])
+    model = int8.to_int8(plain, {name: RULES["min-max"](spread) for name, spread in spreads.items()})
+    assert "DequantizeLinear" in {
+        node.op_type for node in model.graph.node for user in model.graph.node
+        if user.op_type == "Gemm" and user.input[1] in node.output
+    }  # fmt: skip
+    activation = ClassActivation(model, image="image", scores="scores")
+    for tensor in inputs:
+        told = activation.of(tensor, 2)
+        assert told.places.sum() + told.bias == pytest.approx(told.logit, abs=0.25)
 
 
 def test_a_layer_kept_in_float_stays_float() -> None:

@@ -187,6 +187,7 @@ def test_the_command_tells_the_peak_and_names_what_is_allowed(pictures: Path, tm
     plate_with_spot(tmp_path / "part.png", x=70, y=28)
     told = bench.json("explain", "tiny-1.0.0", "part.png", "--out", "heat.png")
     assert (told["label"], told["how"], told["picture"]) == ("spot", "cam", [96, 96])
+    assert (told["bias"], told["logit"] > 4) == (0.0, True)
     assert np.hypot(told["peak"][0] - 70, told["peak"][1] - 28) < 16
     assert cv2.imread(str(tmp_path / "heat.png")).shape == (96, 96, 3)
     arguments = ("explain", "tiny-1.0.0", "part.png", "--out", "heat.png", "--how")

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is in the extra `train`")
@@ -18,6 +19,8 @@ from models.toolkit.compression.compress import compress, take_steps  # noqa: E4
 from models.toolkit.compression.distil import distiller  # noqa: E402
 from models.toolkit.compression.int8 import simplified  # noqa: E402
 from models.toolkit.compression.torch_graph import GraphModule  # noqa: E402
+from models.toolkit.evaluation.class_activation import ClassActivation  # noqa: E402
+from models.toolkit.graphs.pooled_head import NotPooledError  # noqa: E402
 from models.toolkit.graphs.session import open_model  # noqa: E402
 from models.toolkit.pictures.folder import DataError, read_folder  # noqa: E402
 from models.toolkit.pictures.staged import Stage  # noqa: E402
@@ -60,6 +63,28 @@ def test_nets_export_and_rebuild(name: str) -> None:
         given = GraphModule(model, scores="scores", where=name)(torch.from_numpy(staged)).softmax(1).numpy()
     wanted = np.concatenate([open_model(model).run(None, {"image": picture[None]})[0] for picture in staged])
     assert np.abs(given - wanted).max() < 1e-5
+
+
+def exported(name: str) -> onnx.ModelProto:
+    """Give a net of random weights as `train` would write it, 64 x 32 pixels."""
+    torch.manual_seed(0)
+    spec = InputSpec(name="image", width=64, height=32)
+    staged = np.random.default_rng(0).integers(0, 255, (1, 32, 64, 3), dtype=np.uint8)
+    return export_classifier(build_net(name, labels=3, option="--architecture").eval(), spec, staged)
+
+
+def test_the_class_activation_of_an_exported_net_adds_up_to_its_logits() -> None:
+    staged = np.random.default_rng(1).integers(0, 255, (1, 32, 64, 3), dtype=np.uint8)
+    activation = ClassActivation(exported("resnet-narrow"), image="image", scores="scores")
+    for label in range(3):
+        told = activation.of(staged, label)
+        assert told.places.shape == (1, 2)
+        assert told.places.sum() + told.bias == pytest.approx(told.logit, abs=1e-4)
+
+
+def test_a_net_with_a_hidden_layer_has_no_class_activation() -> None:
+    with pytest.raises(NotPooledError, match=r"the linear layer reads .*, not a pooled feature map"):
+        ClassActivation(exported("mobilenetv3-small"), image="image", scores="scores")
 
 
 def test_rare_classes_weigh_by_the_root_of_their_frequency() -> None:

@@ -40,7 +40,8 @@ _SMOOTHING = 0.05
 class Explained:
     """The deciding label with its score, and how much each place of the picture (rows x columns, 0 to 1) spoke for it.
 
-    `heat` covers the picture, `width` x `height` pixels, on a grid of its own.
+    `heat` covers the picture, `width` x `height` pixels, on a grid of its own. Class activation tells the label's `logit`
+    and how much of it is `bias`, the same for every picture.
     """
 
     label: str
@@ -49,6 +50,8 @@ class Explained:
     how: Method
     width: int
     height: int
+    logit: float | None = None
+    bias: float | None = None
 
     @property
     def peak(self) -> tuple[int, int] | None:
@@ -65,10 +68,22 @@ class Explained:
 
     def as_json(self) -> dict[str, Any]:
         """Give what is told in a file beside the picture."""
+        sums = {} if self.logit is None or self.bias is None else {"logit": self.logit, "bias": self.bias}
         return {
             "label": self.label, "score": round(self.score, 6), "how": self.how,
             "peak": None if self.peak is None else list(self.peak), "picture": [self.width, self.height],
+            **{name: round(value, 4) for name, value in sums.items()},
         }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """The heat of the model's input and how it was found."""
+
+    heat: Heat
+    how: Method
+    logit: float | None = None
+    bias: float | None = None
 
 
 class Explainer:
@@ -97,45 +112,50 @@ class Explainer:
         tensor = np.array(preprocessor.tensor)
         scores = self._run(tensor, self._manifest.output.scores)
         label = int(scores.argmax())
-        heat, used = self._heat(tensor, label, how, evaluations)
+        found = self._find(tensor, label, how, evaluations)
         return Explained(
-            label=self._manifest.labels[label], score=float(scores[label]), how=used, width=picture.width,
-            height=picture.height, heat=_over_the_picture(heat, placement, (spec.height, spec.width)),
+            label=self._manifest.labels[label], score=float(scores[label]), how=found.how, width=picture.width,
+            height=picture.height, heat=_over_the_picture(found.heat, placement, (spec.height, spec.width)),
+            logit=found.logit, bias=found.bias,
         )  # fmt: skip
 
-    def _heat(self, tensor: Tensor, label: int, how: str, evaluations: int) -> tuple[Heat, Method]:
-        """Give the heat of the model's input, 0 to 1, and the method that was taken."""
+    def _find(self, tensor: Tensor, label: int, how: str, evaluations: int) -> _Found:
+        """Give the heat of the model's input, 0 to 1."""
         has_cells = self._manifest.output.cells is not None
         if how == "cells" and not has_cells:
             raise DataError(f"--how cells: {self._where} has no cells; allowed is auto, cam, occlusion or shap")
         if how == "cells" or (how == "auto" and has_cells):
-            return np.asarray(self._run(tensor, str(self._manifest.output.cells))[label], np.float64), "cells"
+            cells = self._run(tensor, str(self._manifest.output.cells))[label]
+            return _Found(heat=np.asarray(cells, np.float64), how="cells")
         if how in ("auto", "cam"):
             try:
-                return _above_the_usual(self._activation.of(tensor, label).places), "cam"
+                parts = self._activation.of(tensor, label)
             except NotPooledError as exc:
                 if how == "cam":
                     raise DataError(
                         f"--how cam: {self._where}: {exc}; wanted are scores of pooled feature maps and one linear "
                         "layer; allowed is auto, occlusion or shap"
                     ) from exc
+            else:
+                return _Found(heat=_above_the_usual(parts.places), how="cam", logit=parts.logit, bias=parts.bias)
         return self._by_covering(tensor, label, how, evaluations)
 
-    def _by_covering(self, tensor: Tensor, label: int, how: str, evaluations: int) -> tuple[Heat, Method]:
+    def _by_covering(self, tensor: Tensor, label: int, how: str, evaluations: int) -> _Found:
         channels_last = self._manifest.input.layout == "NHWC"
 
         def judge(covered: Tensor) -> float:
             return log_odds(self._run(covered, self._manifest.output.scores), label)
 
         if how != "shap":
-            return _normalised(occlude(tensor, judge, channels_last=channels_last)), "occlusion"
+            return _Found(heat=_normalised(occlude(tensor, judge, channels_last=channels_last)), how="occlusion")
         if importlib.util.find_spec("shap") is None:
             raise DataError("--how shap: shap is not installed: pip install 'linegate[explain]'")
         if evaluations < LEAST_EVALUATIONS:
             raise DataError(f"--evaluations {evaluations}: allowed is at least {LEAST_EVALUATIONS}")
         from models.toolkit.evaluation.shapley import shapley  # noqa: PLC0415 - shap is in an extra
 
-        return _normalised(shapley(tensor, judge, channels_last=channels_last, evaluations=evaluations)), "shap"
+        shares = shapley(tensor, judge, channels_last=channels_last, evaluations=evaluations)
+        return _Found(heat=_normalised(shares), how="shap")
 
     def _run(self, tensor: Tensor, output: str) -> npt.NDArray[np.float32]:
         return np.asarray(self._session.run([output], {self._manifest.input.name: tensor})[0], np.float32)[0]
