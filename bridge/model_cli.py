@@ -83,6 +83,7 @@ def model_anomaly(
     false_rejects: Annotated[
         float, typer.Option("--false-rejects", min=0.0001, max=0.5, help="Share of good parts that may be rejected.")
     ] = 0.01,
+    groups: Groups = None,
     seed: Seed = 0,
 ) -> None:
     """Make a signed bundle that finds what good parts don't have."""
@@ -90,7 +91,9 @@ def model_anomaly(
         raise ConfigError(f"--kind {kind}: allowed is patchcore or padim")
     toolkit = _toolkit("anomalies.bundle")
     with _progress() as stage:
-        made = toolkit.make_anomaly(folder, out, kind=kind, false_rejects=false_rejects, seed=seed, stage=stage)
+        made = toolkit.make_anomaly(
+            folder, out, kind=kind, false_rejects=false_rejects, groups=groups, seed=seed, stage=stage
+        )
     typer.echo(f"wrote {out}: {made.bundle.reference}\n{toolkit.summary(made.bundle.manifest.measured)}")
     typer.echo(f"next: linegate model evaluate {out} FOLDER --good CLASS, with pictures of defects")
 

@@ -54,7 +54,8 @@ def test_good_parts_alone_teach_what_is_strange(tmp_path: Path, kind: str) -> No
     bench = Bench(folder=tmp_path)
     draw_folder(tmp_path / "parts", {"good": 40})
     draw_folder(tmp_path / "unseen", {"good": 10, "spot": 10}, seed=1)
-    done = bench.model("anomaly", tmp_path / "parts" / "good", "--out", "strange", "--kind", kind)
+    good = tmp_path / "parts" / "good"
+    done = bench.model("anomaly", good, "--out", "strange", "--kind", kind, "--groups", r"good(\d\d)")
     assert done.returncode == 0, done.stderr
     told = bench.json("evaluate", "strange", "unseen")
     assert told["auroc"] >= 0.98

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from bridge.inference.bundle import Bundle
-from models.toolkit.anomalies.fit import LABEL, AnomalyFit, Kind, anomaly_model, fit_anomaly
+from models.toolkit.anomalies.fit import LABEL, LEAST_PICTURES, AnomalyFit, Kind, anomaly_model, fit_anomaly
 from models.toolkit.bundles.files import LICENCE, Draft, check_target, write_bundle
 from models.toolkit.bundles.maps import card_of, golden_of
 from models.toolkit.graphs.frame_time import frame_ms
-from models.toolkit.pictures.folder import read_pictures
+from models.toolkit.pictures.folder import DataError, LabelledFolder, read_pictures
 from models.toolkit.progress import Stage
 
 
@@ -28,11 +28,15 @@ class AnomalyBundle:
 
 
 def make_anomaly(
-    folder: Path, out: Path, *, kind: Kind, false_rejects: float, seed: int, stage: Stage
+    folder: Path, out: Path, *, kind: Kind, false_rejects: float, seed: int, stage: Stage, groups: str | None = None
 ) -> AnomalyBundle:
-    """Learn what good parts look like and write the bundle; raises DataError or BundleError."""
+    """Learn what good parts look like and write the bundle; raises DataError or BundleError.
+
+    `groups` is searched in each file's name: pictures with the same captured text are of one part, place or run, and none of
+    them is held back from what was learnt of another.
+    """
     check_target(out)
-    pictures = read_pictures(folder)
+    pictures = _read_good(folder, groups)
     fit = fit_anomaly(
         pictures, kind=kind, false_rejects=false_rejects, seed=seed,
         progress=lambda done, of: stage("good parts", done, of),
@@ -47,6 +51,7 @@ def make_anomaly(
         thresholds={LABEL: limits},
         training={
             "counts": {"good": len(fit.samples)}, "pictures_sha256": pictures.sha256, "kind": fit.kind, "seed": seed,
+            "groups": groups or "",
         },
         measured={
             "how": "held-back good pictures", "n": len(fit.held_back), "false_rejects": round(share, 4),
@@ -55,12 +60,23 @@ def make_anomaly(
     )  # fmt: skip
     golden = golden_of(model, fit.samples, np.asarray(fit.held_back), fit.input, LABEL)
     card = card_of(
-        fit.input, what=f"Finds what good parts don't have ({fit.kind})",
-        counts=f"good {len(fit.samples)}", arithmetic="float32",
+        fit.input, what=f"Finds what good parts don't have ({fit.kind})", counts=f"good {len(fit.samples)}",
+        arithmetic="features INT8 with weights of 7 bits, distances float32" if fit.int8 else "float32",
         measured=f"{share:.2%} of {len(fit.held_back)} held-back good pictures rejected, {false_rejects:.2%} wanted",
     )  # fmt: skip
     bundle = write_bundle(out, draft, model=model.SerializeToString(), golden=golden, card=card)
     return AnomalyBundle(bundle=bundle, fit=fit, ms=ms)
+
+
+def _read_good(folder: Path, groups: str | None) -> LabelledFolder:
+    pictures = read_pictures(folder, least=LEAST_PICTURES, groups=groups)
+    different = len({sample.sha256 for sample in pictures.samples})
+    if different < LEAST_PICTURES:
+        raise DataError(
+            f"{folder}: {len(pictures.samples)} pictures, but {different} different ones: "
+            f"wanted are at least {LEAST_PICTURES}, of different parts"
+        )
+    return pictures
 
 
 def summary(measured: Mapping[str, Any]) -> str:

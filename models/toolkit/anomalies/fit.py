@@ -13,11 +13,13 @@ import numpy.typing as npt
 import onnx
 
 from bridge.inference.manifest import InputSpec, ThresholdSpec
+from models.toolkit.anomalies.int8_features import int8_features
 from models.toolkit.anomalies.memory_graph import Array, Mapping, add_projection, finish, picture_value, top_cells
 from models.toolkit.anomalies.padim import PaDiM, fit_padim
 from models.toolkit.anomalies.patch_graph import grid_of, local_features
 from models.toolkit.anomalies.patchcore import BANK, PatchCore, fit_patchcore
 from models.toolkit.anomalies.patches import Patches, anomaly_input, read_patches
+from models.toolkit.graphs.frame_time import frame_ms
 from models.toolkit.graphs.writer import GraphWriter
 from models.toolkit.pictures.folder import DataError, LabelledFolder, Sample
 from models.toolkit.progress import Progress
@@ -42,7 +44,8 @@ class AnomalyFit:
     """A model of good parts.
 
     `held_back` are the scores, 0 to 1, of its good pictures, each judged without what it was itself remembered by;
-    `false_rejects` is the share of good parts that the limits were set for, `samples` the pictures it was made of.
+    `false_rejects` is the share of good parts that the limits were set for, `samples` the pictures it was made of,
+    `features` the graph of patch features that it looks through, with a backbone in INT8 or not.
     """
 
     kind: Kind
@@ -51,6 +54,8 @@ class AnomalyFit:
     held_back: tuple[float, ...]
     false_rejects: float
     samples: tuple[Sample, ...]
+    features: onnx.ModelProto
+    int8: bool
     detector: PatchCore | PaDiM
     whole: float
     score: Mapping
@@ -88,6 +93,7 @@ def fit_anomaly(
     area_px: int = AREA_PX,
     bank: int = BANK,
     whole: float = WHOLE,
+    int8: bool | None = None,
 ) -> AnomalyFit:
     """Learn what good parts look like from a folder's good pictures; raises DataError.
 
@@ -95,6 +101,7 @@ def fit_anomaly(
     parts stay as these are (the conformal rank, (n + 1)(1 - share) of n). With fewer than 1 / share pictures no rank gives that;
     then a log-normal tail is fitted to them. Of more than 1,500 pictures 1,500 are taken, evenly. `whole` weighs the mean over
     the picture against its strangest cells: 0.5 suits textured surfaces, 0 tiny marks on parts that differ much as a whole.
+    `int8` says whether the backbone is in INT8; by default it is if that is faster on this computer.
     """
     if not 0 <= whole <= 1:
         raise DataError(f"weight of the whole picture = {whole:g}: allowed is 0 to 1")
@@ -102,7 +109,8 @@ def fit_anomaly(
         raise DataError(f"false rejects = {false_rejects:g}: allowed is a share over 0 and below {DOUBTS * 10:g}")
     samples = _good_samples(folder)
     spec = anomaly_input(samples, area_px=area_px)
-    patches = read_patches(samples, spec, progress)
+    features, in_int8 = _features(samples, spec, int8=int8, seed=seed)
+    patches = read_patches(features, samples, spec, progress)
     detector, distances = _fit(kind, patches, samples, aligned=spec.resize == "stretch", bank=bank, seed=seed)
     top = top_cells(*grid_of(spec))
     values = [
@@ -115,14 +123,15 @@ def fit_anomaly(
     return AnomalyFit(
         kind=kind, input=spec, thresholds=ThresholdSpec(reject=0.5, doubt=min(0.5, round(doubt, 4)), region=0.5),
         held_back=tuple(float(value) for value in score(values)), false_rejects=false_rejects, samples=tuple(samples),
-        detector=detector, whole=whole, score=score, cell=cell,
+        features=features, int8=in_int8, detector=detector, whole=whole, score=score, cell=cell,
     )  # fmt: skip
 
 
 def anomaly_model(fit: AnomalyFit) -> onnx.ModelProto:
     """Give a graph from `image`, uint8 1 x H x W x 3, to `scores` and `cells`, head kind `cells`, label "anomaly"."""
     rows, columns = grid_of(fit.input)
-    model = local_features(fit.input)
+    model = onnx.ModelProto()
+    model.CopyFrom(fit.features)
     writer = GraphWriter()
     add_projection(writer, fit.detector.projection)
     squared = fit.detector.write(writer, rows=rows, columns=columns)
@@ -141,6 +150,20 @@ def limit_for(values: Sequence[float], share: float) -> float:
         limit = max(float(ordered[-1]), tail)
     # a value at the limit is rejected, and the rank counts it as kept; the margin is far over the graph's rounding
     return max(limit, _LEAST_LIMIT) * (1 + 1e-4)
+
+
+def _features(
+    samples: Sequence[Sample], spec: InputSpec, *, int8: bool | None, seed: int
+) -> tuple[onnx.ModelProto, bool]:
+    """Give the graph of patch features and whether its backbone is in INT8; raises DataError."""
+    whole = local_features(spec)
+    if int8 is False:
+        return whole, False
+    small = int8_features(samples, spec, seed=seed)
+    if int8 is None:
+        frame = np.zeros(spec.shape, np.uint8)
+        int8 = frame_ms(small, frame) < frame_ms(whole, frame)
+    return (small, True) if int8 else (whole, False)
 
 
 def _good_samples(folder: LabelledFolder) -> list[Sample]:

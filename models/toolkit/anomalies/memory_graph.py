@@ -16,6 +16,7 @@ Array = npt.NDArray[np.float32]
 LEAST_INSIDE = 0.9
 """Cells that the picture covers less than this are padding: they are never strange."""
 TOP_SHARE = 0.01
+_KEYS_AT_ONCE = 1000
 _TINY = 1e-6
 
 
@@ -69,16 +70,22 @@ def add_memory(writer: GraphWriter, keys: Array, *, rows: int, columns: int) -> 
     """Give squared distances to the nearest of `keys` (count x (dimensions + 2)), 1 x 1 x rows x columns.
 
     A key is (-2 b / s^2, 1 / s^2, |b|^2 / s^2) for a remembered patch b of local scale s; its product with (q, |q|^2, 1) is
-    |q - b|^2 / s^2, so one matrix product gives every distance.
+    |q - b|^2 / s^2, so one matrix product gives every distance. Cells are its rows, and the keys come in parts whose distances
+    stay in the processor's cache: on one core that took 0.6 of the time of one product with the keys as rows.
     """
     length = writer.node("ReduceSumSquare", ["projected"], "length", axes=[1], keepdims=1)
     ones = writer.constant("ones", np.ones((1, 1, rows, columns)))
     query = writer.node("Concat", ["projected", length, ones], "query", axis=1)
     shape = writer.constant("query_shape", [keys.shape[1], rows * columns], np.int64)
-    flat = writer.node("Reshape", [query, shape], "queries")
-    all_distances = writer.node("MatMul", [writer.constant("keys", keys), flat], "all_distances")
-    nearest = writer.node("ReduceMin", [all_distances], "nearest", axes=[0], keepdims=1)
-    return writer.node("Reshape", [nearest, writer.constant("map_shape", [1, 1, rows, columns], np.int64)], "map")
+    flat = writer.node("Reshape", [query, shape], "query_columns")
+    queries = writer.node("Transpose", [flat], "queries", perm=[1, 0])
+    nearest = []
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        part = writer.constant(f"keys_{start}", keys[start : start + _KEYS_AT_ONCE].T)
+        distances = writer.node("MatMul", [queries, part], f"distances_{start}")
+        nearest.append(writer.node("ReduceMin", [distances], f"nearest_{start}", axes=[1], keepdims=1))
+    of_all = writer.node("Min", nearest, "nearest")
+    return writer.node("Reshape", [of_all, writer.constant("map_shape", [1, 1, rows, columns], np.int64)], "map")
 
 
 def add_gaussians(writer: GraphWriter, means: Array, whitening: Array, *, rows: int, columns: int) -> str:

@@ -65,8 +65,9 @@ def _folds(samples: Sequence[Sample]) -> list[list[int]]:
     groups: dict[str, list[int]] = {}
     for number, sample in enumerate(samples):
         groups.setdefault(sample.group or sample.sha256, []).append(number)
-    members = list(groups.values()) if len(groups) >= FOLDS else [[number] for number in range(len(samples))]
-    blocks = np.array_split(np.arange(len(members)), FOLDS)
+    least = 2 if any(sample.group for sample in samples) else FOLDS
+    members = list(groups.values()) if len(groups) >= least else [[number] for number in range(len(samples))]
+    blocks = np.array_split(np.arange(len(members)), min(FOLDS, len(members)))
     return [[number for index in block for number in members[index]] for block in blocks]
 
 

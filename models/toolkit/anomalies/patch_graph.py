@@ -53,13 +53,15 @@ def local_features(spec: InputSpec) -> onnx.ModelProto:
     return set_outputs(model, {LOCAL: [1, CHANNELS, rows, columns], INSIDE: [1, 1, rows, columns]})
 
 
-def patch_model(spec: InputSpec) -> onnx.ModelProto:
-    """Give a model with the one output `patches`, 1 x (CHANNELS + 1) x rows x columns: LOCAL, and INSIDE behind it."""
-    model = local_features(spec)
+def patch_model(features: onnx.ModelProto) -> onnx.ModelProto:
+    """Give a copy of a graph of LOCAL and INSIDE with one output instead, `patches`: LOCAL, and INSIDE as the last channel."""
+    model = onnx.ModelProto()
+    model.CopyFrom(features)
+    _, channels, rows, columns = (dim.dim_value for dim in model.graph.output[0].type.tensor_type.shape.dim)
     writer = GraphWriter()
     writer.node("Concat", [LOCAL, INSIDE], PATCHES, axis=1)
     writer.into(model.graph)
-    return set_outputs(model, {PATCHES: [1, CHANNELS + 1, *grid_of(spec)]})
+    return set_outputs(model, {PATCHES: [1, channels + 1, rows, columns]})
 
 
 def _even_out(graph: onnx.GraphProto, *, letterbox: bool) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from bridge.inference.manifest import InputSpec
 from models.toolkit.anomalies.memory_graph import LEAST_INSIDE, Array, Projection
@@ -58,9 +59,12 @@ def anomaly_input(samples: Sequence[Sample], *, area_px: int) -> InputSpec:
     return spec.model_copy(update={"resize": "letterbox", "pad": 0})
 
 
-def read_patches(samples: Sequence[Sample], spec: InputSpec, progress: Progress) -> Patches:
-    """Give the patch features of pictures, a few at a time so that they fit in memory; raises DataError."""
-    model = patch_model(spec)
+def read_patches(features: onnx.ModelProto, samples: Sequence[Sample], spec: InputSpec, progress: Progress) -> Patches:
+    """Give the patch features of pictures, a few at a time so that they fit in memory; raises DataError.
+
+    `features` is a graph of LOCAL and INSIDE for that input.
+    """
+    model = patch_model(features)
     local, inside = [], []
     for start in range(0, len(samples), _PART):
         part = samples[start : start + _PART]
@@ -118,7 +122,10 @@ def related_pictures(samples: Sequence[Sample], projected: Array) -> Flags:
         same = np.unique(names, return_inverse=True)[1]
         related |= same[:, None] == same[None, :]
     related = np.asarray(related | related.T, np.bool_)
-    # who is related to most others (all pictures alike, one group only) leaves out itself alone: something must be left
-    related[related.mean(1) > _MOST_RELATED] = False
+    # who is related to most others (all pictures alike) leaves out its own group alone: something must be left
+    groups = np.unique([sample.group or str(number) for number, sample in enumerate(samples)], return_inverse=True)[1]
+    crowded = related.mean(1) > _MOST_RELATED
+    related[crowded] = (groups[:, None] == groups[None, :])[crowded]
+    related[related.all(1)] = False
     np.fill_diagonal(related, val=True)
     return related

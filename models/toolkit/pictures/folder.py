@@ -105,15 +105,42 @@ def read_folder(
     return LabelledFolder(path=folder, labels=labels, good=chosen, samples=tuple(samples))
 
 
-def read_pictures(folder: Path, *, label: str = "good", least: int = LEAST_FOR_CLASS) -> LabelledFolder:
-    """Read a folder with pictures of good parts only, in it or in its `images/`; raises DataError."""
+def read_pictures(
+    folder: Path, *, label: str = "good", least: int = LEAST_FOR_CLASS, groups: str | None = None
+) -> LabelledFolder:
+    """Read a folder with at least so many pictures of good parts only, in it or in its `images/`; raises DataError.
+
+    `groups` is as for `read_folder`; here it must tell at least two groups apart, or nothing could be held back.
+    """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; wanted is one with pictures of good parts")
     paths = _pictures(folder)
+    inner = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and _pictures(entry))
+    if not paths and inner:
+        like = next((name for name in inner if _sounds_good(name)), inner[0])
+        raise DataError(
+            f"{folder}: no pictures in it, but in its sub-folders {', '.join(inner[:_SHOWN])}: "
+            f"name the one of good parts, such as {folder / like}"
+        )
     if len(paths) < least:
-        raise DataError(f"{folder}: {len(paths)} pictures (JPEG, PNG or BMP) in it or its images/: wanted are {least}")
-    samples = tuple(_sample(path, label, folder, None) for path in paths)
+        raise DataError(
+            f"{folder}: {len(paths)} pictures (JPEG, PNG or BMP) in it or its images/: wanted are at least {least}"
+        )
+    pattern = _pattern(groups)
+    samples = tuple(_sample(path, label, folder, pattern) for path in paths)
+    if groups is not None:
+        _check_groups(groups, samples)
     return LabelledFolder(path=folder, labels=(label,), good=label, samples=samples)
+
+
+def _check_groups(groups: str, samples: Sequence[Sample]) -> None:
+    names = {sample.group for sample in samples}
+    if names == {""}:
+        raise DataError(f"--groups {groups}: found in no file's name; the first is {samples[0].path.name}")
+    if len(names) == 1:
+        raise DataError(
+            f"--groups {groups}: all {len(samples)} pictures are of one group, {names.pop()!r}: wanted are at least 2"
+        )
 
 
 def read_picture(path: Path, *, colour: Colour = "RGB") -> Picture:
