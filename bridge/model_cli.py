@@ -102,21 +102,36 @@ def model_anomaly(
 def model_train(
     folder: PictureFolder,
     out: Out,
+    *,
     architecture: Annotated[
         str, typer.Option("--architecture", help="The net; a wrong name lists those that there are.")
     ],
     good: Good = None,
+    groups: Groups = None,
+    weights: Annotated[
+        str, typer.Option("--weights", help="auto (ImageNet where they can be had: package, then hub) | random")
+    ] = "auto",
+    attention: Annotated[str, typer.Option("--attention", help="none | se | cbam")] = "none",
+    folds: Annotated[
+        int | None, typer.Option("--folds", min=2, metavar="K", help="Judge by cross-validation, then train on all.")
+    ] = None,
+    blend: Annotated[
+        int | None,
+        typer.Option("--blend", min=1, metavar="N", help="Blend masked defects until a class has N to learn from."),
+    ] = None,
     epochs: Annotated[int, typer.Option("--epochs", min=1)] = 40,
-    side: Annotated[int, typer.Option("--side", min=32, max=1024, help="Input of about SIDE x SIDE pixels.")] = 224,
+    side: Annotated[int, typer.Option("--side", min=64, max=1024, help="Input of about SIDE x SIDE pixels.")] = 224,
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
     """Train a whole net on labelled pictures; needs the extra `train` (torch)."""
-    report = _toolkit("training.train").train(
-        folder, out, architecture=architecture, good=good, seed=seed, epochs=epochs, side=side, say=typer.echo
-    )
+    settings = _toolkit("training.settings").TrainSettings(
+        architecture=architecture, epochs=epochs, good=good, groups=groups, weights=weights, attention=attention,
+        folds=folds or 0, blend=blend or 0, seed=seed, side=side,
+    )  # fmt: skip
+    report = _toolkit("training.train").train(folder, out, settings, say=typer.echo)
     _write_json(json_file, report.as_json())
-    typer.echo(f"wrote {out}: {report.accuracy} of held-out pictures right")
+    typer.echo(report.in_words())
 
 
 @model_app.command("compress")
@@ -294,7 +309,7 @@ def _toolkit(module: str) -> Any:
         missing = (exc.name or "").partition(".")[0]
         if missing in ("bridge", "models"):
             raise
-        extra = "train" if missing == "torch" or missing.startswith("efficientnet") else "teach"
+        extra = "train" if missing.startswith(("torch", "efficientnet", "timm")) else "teach"
         raise ConfigError(f"{missing} is not installed: pip install 'linegate[{extra}]'") from exc
 
 

@@ -29,3 +29,14 @@ def draw_folder(folder: Path, counts: dict[str, int], *, seed: int = 0, suffix: 
         for number in range(count):
             cv2.imwrite(str(folder / kind / f"{kind}{number:03}{suffix}"), plate(order, kind))
     return folder
+
+
+def draw_masks(folder: Path) -> Path:
+    """Write a mask beside each plate that has a defect: all that is far from the plate's grey."""
+    for picture in sorted(folder.glob("*/*.png")):
+        if picture.parent.name != "good":
+            grey = cv2.medianBlur(cv2.imread(str(picture), cv2.IMREAD_GRAYSCALE), 3)
+            place = picture.parent / "masks" / picture.name
+            place.parent.mkdir(exist_ok=True)
+            cv2.imwrite(str(place), np.asarray(np.abs(grey.astype(int) - 130) > 50, np.uint8) * 255)
+    return folder

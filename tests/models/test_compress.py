@@ -28,7 +28,8 @@ from models.toolkit.evaluation.class_activation import ClassActivation
 from models.toolkit.figures.metrics import Share
 from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import DataError, read_folder
-from models.toolkit.pictures.staged import Stage, split_off, vary
+from models.toolkit.pictures.staged import Stage, split_off
+from models.toolkit.pictures.variations import vary
 from tests.models.tiny import CHANNELS, FAST, FASTER, SLOW, SPEC, timed, tiny_bundle, tiny_model
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(120), pytest.mark.usefixtures("own_home")]
@@ -76,6 +77,21 @@ def test_int8_is_kept_signed_and_judges_alike(bundle: Path, pictures: Path, tmp_
     assert made.manifest.training["compressed_from"] == "tiny@1.0.0"
     assert report.steps[1].accuracy.right.value >= 0.97
     assert report.steps[1].accuracy.escapes is not None
+
+
+def test_what_train_held_out_judges_groups_and_all(pictures: Path, tmp_path: Path) -> None:
+    """The first ten pictures of each class are one group: they are held out all or none."""
+    slower = timed(original=FAST, other=SLOW)
+    groups = r"^([a-z]+00)\d"
+    bundle = tiny_bundle(tmp_path / "tiny-1.0.0", pictures, training={"split_seed": 4, "groups_by": groups})
+    held_out = split_off(read_folder(pictures, groups=groups).samples, seed=4).held_out
+    assert len(held_out) != len(split_off(read_folder(pictures).samples, seed=4).held_out)
+    report = quantized(bundle, pictures, tmp_path / "small-1.0.1", timing=slower)
+    assert (report.pictures, report.unseen) == (len(held_out), True)
+    assert "flattered" not in report.table()
+    other = tiny_bundle(tmp_path / "other-1.0.0", pictures)
+    unknown = quantized(other, pictures, tmp_path / "small-1.0.2", timing=slower)
+    assert "its accuracy may be flattered" in unknown.table()
 
 
 def test_weights_are_signed_for_each_channel_and_activations_unsigned(pictures: Path) -> None:

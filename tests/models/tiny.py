@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -80,7 +82,14 @@ def tiny_model(*, labels: tuple[str, ...] = LABELS) -> onnx.ModelProto:
     return model
 
 
-def tiny_bundle(out: Path, pictures: Path, *, model: onnx.ModelProto | None = None, spec: InputSpec = SPEC) -> Path:
+def tiny_bundle(
+    out: Path,
+    pictures: Path,
+    *,
+    model: onnx.ModelProto | None = None,
+    spec: InputSpec = SPEC,
+    training: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a bundle of a model for the plates in `pictures`, one of each kind golden."""
     graph = model or tiny_model()
     session, stage = open_model(graph), Stage(spec)
@@ -99,6 +108,7 @@ def tiny_bundle(out: Path, pictures: Path, *, model: onnx.ModelProto | None = No
         good_labels=("good",),
         input=spec,
         thresholds=thresholds,
+        training=training or {},
     )
     write_bundle(out, draft, model=graph.SerializeToString(), golden=golden, card="# Tiny\n")
     return out

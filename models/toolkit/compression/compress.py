@@ -70,8 +70,8 @@ def take_steps(
     check_target(out)
     source = read_bundle(bundle, Trust(require_signature=False))
     original = Candidate(model=_load_model(source), manifest=source.manifest)
-    pictures = read_folder(folder, good=_good(source.manifest))
     trained = source.manifest.training
+    pictures = read_folder(folder, good=_good(source.manifest), groups=trained.get("groups_by"))
     split_seed = int(trained.get("split_seed", trained.get("compress_seed", seed)))
     split = split_off(pictures.samples, seed=split_seed)
     material = Material(folder=pictures, split=split, seed=seed, say=say)

@@ -13,9 +13,10 @@ from models.toolkit.pictures.folder import DataError
 from models.toolkit.pictures.staged import Stage
 from models.toolkit.training.export import export_classifier
 from models.toolkit.training.fine_tuning import Plan, fit_to_teacher, read_learning_set
-from models.toolkit.training.nets import ARCHITECTURES, build_net
+from models.toolkit.training.nets import Wanted, build_net, check_net
 
 EPOCHS = 30
+_OPTION = "--distil"
 _PATIENCE = 10
 _VARIANTS = 6
 _SIDE_MULTIPLE = 32
@@ -24,8 +25,7 @@ _PARITY_PICTURES = 8
 
 def distiller(student: str, *, epochs: int = EPOCHS) -> MakeStep:
     """Give the step that makes a student of this architecture in at most so many epochs; raises DataError for an unknown one."""
-    if student not in ARCHITECTURES:
-        raise DataError(f"--distil {student}: allowed are {', '.join(ARCHITECTURES)}")
+    check_net(student, option=_OPTION)
 
     def make(current: Candidate, material: Material) -> Made:
         return _distilled(current, material, student, epochs=epochs)
@@ -39,20 +39,21 @@ def _distilled(current: Candidate, material: Material, student: str, *, epochs: 
     if manifest.head != "classifier":
         raise DataError(f"{manifest.reference}: head = {manifest.head!r}: only a classifier can be distilled")
     torch.manual_seed(material.seed)
-    net = build_net(student, labels=len(manifest.labels), option="--distil")
+    wanted = Wanted(architecture=student, labels=len(manifest.labels), height=spec.height, width=spec.width)
+    built = build_net(wanted, option=_OPTION)
+    material.say(f"{student} begins with weights {built.weights}")
     stage = Stage(spec)
     teacher = Runner(current.model, manifest, Stage(manifest.input))
     data = read_learning_set(stage, material.split.kept, manifest.labels, seed=material.seed)
-    plan = Plan(
-        epochs=epochs, learning_rate=ARCHITECTURES[student].learning_rate, patience=_PATIENCE, seed=material.seed
-    )
+    plan = Plan(epochs=epochs, learning_rate=built.learning_rate, patience=_PATIENCE, seed=material.seed)
     fitted = fit_to_teacher(
-        net, torch.from_numpy, data, plan, teacher=lambda pictures: teacher.scores(pictures).astype(np.float32),
+        built.net, torch.from_numpy, data, plan, teacher=lambda pictures: teacher.scores(pictures).astype(np.float32),
         variants=_VARIANTS, labels=len(manifest.labels), say=material.say,
     )  # fmt: skip
-    model = export_classifier(net, spec, data.validation.pictures[:_PARITY_PICTURES])
+    model = export_classifier(built.net, spec, data.validation.pictures[:_PARITY_PICTURES])
     changed = manifest.model_copy(update={"input": spec, "output": OutputSpec(scores=SCORES)})
-    return Made(candidate=Candidate(model=model, manifest=changed), how={"student": student, **fitted.how})
+    how = {"student": student, "weights": built.weights.source, **fitted.how}
+    return Made(candidate=Candidate(model=model, manifest=changed), how=how)
 
 
 def _student_input(teacher: InputSpec) -> InputSpec:

@@ -12,6 +12,7 @@ from models.toolkit.compression.judging import Accuracy, Latency
 from models.toolkit.figures.metrics import Share
 
 _POINT = 100.0
+_FLATTERED = "The original may have learnt from the pictures that judge here: its accuracy may be flattered."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +89,15 @@ class CompressReport:
         path.write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
 
     def table(self) -> str:
-        """Give one line for each step: size, p50 and p99, accuracy with its 95 % interval, escapes, false rejects."""
+        """Give one line for each step: size, p50 and p99, accuracy with its 95 % interval, escapes, false rejects.
+
+        A last line tells where the accuracy may be flattered.
+        """
         head = ("step", "size", "p50 ms", "p99 ms", "speed", "accuracy [95 %]", "escapes", "false rejects", "")
         rows = [head, *(self._row(step) for step in self.steps)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-        )
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join(lines if self.unseen else [*lines, _FLATTERED])
 
     def _row(self, step: Step) -> tuple[str, ...]:
         smaller = _POINT * (1 - step.size_bytes / self.steps[0].size_bytes)

@@ -117,6 +117,25 @@ def _max_pool(given: list[Tensor | None], attributes: Attributes) -> Tensor:
     return functional.max_pool2d(x, tuple(attributes["kernel_shape"]), tuple(attributes.get("strides", (1, 1))))
 
 
+def _average_pool(given: list[Tensor | None], attributes: Attributes) -> Tensor:
+    pads = tuple(attributes.get("pads") or (0, 0, 0, 0))
+    if any(pads) and not attributes.get("count_include_pad", 0):
+        raise DataError("the operator AveragePool can't be fitted where it leaves out what it pads")
+    x = _padded(_need(given[0]), attributes, 0.0)
+    return functional.avg_pool2d(x, tuple(attributes["kernel_shape"]), tuple(attributes.get("strides", (1, 1))))
+
+
+def _normalise(given: list[Tensor | None], attributes: Attributes) -> Tensor:
+    """Apply a batch normalisation that no convolution could take in, by its stored mean and spread."""
+    x, scale, shift, mean, variance = (_need(each) for each in given)
+    return functional.batch_norm(x, mean, variance, scale, shift, eps=float(attributes.get("epsilon", 1e-5)))
+
+
+def _reduced(attributes: Attributes) -> dict[str, Any]:
+    """Give the axes as opset 17 tells them."""
+    return {"dim": tuple(attributes["axes"]), "keepdim": bool(attributes.get("keepdims", 1))}
+
+
 def _clip(given: list[Tensor | None], _attributes: Attributes) -> Tensor:
     low, high = [*given[1:], None, None][:2]
     return torch.clamp(_need(given[0]), None if low is None else low, None if high is None else high)
@@ -161,6 +180,10 @@ _OPERATORS: Mapping[str, Operator] = MappingProxyType(
         "Mul": _both(torch.mul),
         "Div": _both(torch.div),
         "MaxPool": _max_pool,
+        "AveragePool": _average_pool,
+        "BatchNormalization": _normalise,
+        "ReduceMean": lambda given, attributes: _need(given[0]).mean(**_reduced(attributes)),
+        "ReduceMax": lambda given, attributes: _need(given[0]).amax(**_reduced(attributes)),
         "GlobalAveragePool": _each(lambda x: x.mean((2, 3), keepdim=True)),
         "GlobalMaxPool": _each(lambda x: x.amax((2, 3), keepdim=True)),
         "Flatten": _each(lambda x: x.flatten(1)),

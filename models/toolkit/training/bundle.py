@@ -17,6 +17,7 @@ from models.toolkit.graphs.heads import SCORES
 from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import LabelledFolder, Sample
 from models.toolkit.pictures.staged import Stage
+from models.toolkit.training.report import TrainReport
 
 _GOLDEN_MOST = 6
 _LICENCE = "the pictures are their owner's"
@@ -32,8 +33,13 @@ class Trained:
     golden: Sequence[Sample]
     thresholds: Mapping[str, Mapping[str, float]]
     training: Mapping[str, Any]
-    measured: Mapping[str, Any]
-    licence: str = _LICENCE
+    report: TrainReport
+
+    @property
+    def licence(self) -> str:
+        """Under which licence the bundle is: that of its first weights binds it too."""
+        weights = self.report.weights
+        return f"{weights.licence} ({weights.source}); {_LICENCE}" if weights.pretrained else _LICENCE
 
 
 def write_trained(out: Path, trained: Trained) -> Bundle:
@@ -42,7 +48,7 @@ def write_trained(out: Path, trained: Trained) -> Bundle:
     draft = Draft(
         task="classification", head="classifier", labels=folder.labels,
         good_labels=() if folder.good is None else (folder.good,), input=spec, thresholds=trained.thresholds,
-        licence=trained.licence, training=trained.training, measured=trained.measured,
+        licence=trained.licence, training=trained.training, measured=trained.report.figures(),
     )  # fmt: skip
     session, stage = open_model(trained.model), Stage(spec)
     golden = []
@@ -54,12 +60,29 @@ def write_trained(out: Path, trained: Trained) -> Bundle:
 
 
 def _trained_card(trained: Trained) -> str:
-    low, high = trained.measured["accuracy_interval"]
-    counts = "\n".join(f"| {label} | {count} |" for label, count in trained.folder.counts.items())
+    report, folder = trained.report, trained.folder
+    lines = ["| class | pictures |", "| --- | --- |"]
+    lines += [f"| {label} | {count} |" for label, count in folder.counts.items()]
+    if report.blended:
+        more = [
+            "blended ones, to learn from only",
+            "---",
+            *(str(report.blended.get(label, 0)) for label in folder.labels),
+        ]
+        lines = [f"{line} {cell} |" for line, cell in zip(lines, more, strict=True)]
+    counts = "\n".join(lines)
+    attention = "" if report.attention == "none" else f" with attention {report.attention}"
+    figures = report.figures()
+    judged = (
+        f"Of {report.how}: {report.accuracy} right, macro-F1 {figures['macro_f1']:.3f}."
+        if report.folds is None
+        else f"By {report.how}. {report.accuracy} right, macro-F1 {figures['macro_f1']:.3f}; mean of the folds "
+        f"{100 * report.folds.mean:.1f} %, spread {100 * report.folds.spread:.1f} points."
+    )
     told = _CARD.format(
-        **trained.measured, architecture=trained.training["architecture"], low=100 * low, high=100 * high,
-        percent=100 * trained.measured["accuracy"], width=trained.spec.width, height=trained.spec.height, counts=counts,
-        good=trained.folder.good or "none: every class is a defect",
+        architecture=report.architecture, attention=attention, weights=report.weights, width=trained.spec.width,
+        height=trained.spec.height, good=folder.good or "none: every class is a defect", counts=counts, judged=judged,
+        validated=report.validated_on,
     )  # fmt: skip
     return told + CARD_END
 
@@ -67,12 +90,11 @@ def _trained_card(trained: Trained) -> str:
 _CARD = """\
 # A trained classifier
 
-{architecture}, all of it trained, on pictures stretched to {width} x {height}. Class of good parts: {good}.
+{architecture}{attention}, all of it trained, on pictures stretched to {width} x {height}. Class of good parts: {good}.
+It began with weights: {weights}.
 
-| class | pictures |
-| --- | --- |
 {counts}
 
-30 % of each class were held out and judged at the end: {n} pictures, accuracy {percent:.1f} % [{low:.1f}, {high:.1f}],
-macro-F1 {macro_f1:.3f}.
+{judged}
+When to stop was told by {validated} other pictures.
 """

@@ -42,9 +42,10 @@ def export_classifier(net: nn.Module, spec: InputSpec, pictures: Bytes) -> onnx.
     example = torch.zeros((1, spec.height, spec.width, spec.channels), dtype=torch.uint8)
     file = io.BytesIO()
     with torch.inference_mode(), warnings.catch_warnings():
-        # the exporter is the old one on purpose, and warns of that and of what it does not fold
+        # the exporter is the old one on purpose, and warns of that, of what it does not fold, and of checks of shapes
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
         torch.onnx.export(
             scored, (example,), file, opset_version=_OPSET, dynamo=False, input_names=[spec.name],
             output_names=[SCORES],

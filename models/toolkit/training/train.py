@@ -3,135 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import onnx
 import torch
 
 from bridge.inference.manifest import InputSpec
 from models.toolkit.bundles.files import check_target
-from models.toolkit.figures.costs import Costs, label_thresholds
-from models.toolkit.figures.metrics import Share, macro_f1
-from models.toolkit.graphs.heads import SCORES
-from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import LabelledFolder, Sample, read_folder
 from models.toolkit.pictures.prepared import choose_input
 from models.toolkit.pictures.staged import Stage, split_off
 from models.toolkit.progress import Say
 from models.toolkit.training.bundle import Trained, write_trained
-from models.toolkit.training.export import export_classifier
-from models.toolkit.training.fine_tuning import Fitted, Labelled, Plan, class_weights, fit, read_learning_set
-from models.toolkit.training.nets import ARCHITECTURES, build_net
+from models.toolkit.training.folds import cross_validate
+from models.toolkit.training.judging import confusion_of, thresholds_of
+from models.toolkit.training.learning import Learnt, Lesson, learn
+from models.toolkit.training.nets import Wanted, build_net, check_net
+from models.toolkit.training.report import TrainReport
+from models.toolkit.training.settings import TrainSettings
+from models.toolkit.training.weights import Hub, fetch_from_hub
 
-_SIDE = 224
-_PATIENCE = 12
-_PARITY_PICTURES = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainReport:
-    """How a model came to be, and what it does to held-out pictures; `out` is the bundle."""
-
-    architecture: str
-    labels: tuple[str, ...]
-    trained_on: int
-    validated_on: int
-    input_size: tuple[int, int]
-    fitted: Fitted
-    accuracy: Share
-    macro_f1: float
-    confusion: tuple[tuple[int, ...], ...]
-    size_bytes: int
-    out: Path
-
-    def as_json(self) -> dict[str, Any]:
-        """Give the report as plain values; rows of `confusion` are the truth, columns what was told."""
-        return {
-            "architecture": self.architecture,
-            "labels": list(self.labels),
-            "trained_on": self.trained_on,
-            "validated_on": self.validated_on,
-            "input": list(self.input_size),
-            "epochs": self.fitted.epochs,
-            "best_epoch": self.fitted.best_epoch,
-            "n": self.accuracy.n,
-            "accuracy": round(self.accuracy.value, 5),
-            "accuracy_interval": list(self.accuracy.interval),
-            "macro_f1": round(self.macro_f1, 5),
-            "confusion": [list(row) for row in self.confusion],
-            "size_bytes": self.size_bytes,
-            "out": str(self.out),
-        }
+_OPTION = "--architecture"
 
 
-def train(
-    folder: Path, out: Path, *, architecture: str, good: str | None, seed: int, epochs: int, say: Say, side: int = _SIDE
-) -> TrainReport:
-    """Train `architecture` on `folder` and write a signed bundle to `out`.
+def train(folder: Path, out: Path, settings: TrainSettings, *, say: Say, hub: Hub = fetch_from_hub) -> TrainReport:
+    """Train a net on `folder` and write a signed bundle to `out`.
 
-    30 % of each class are held out and judge, 15 % of the rest say when to stop. The input has about `side` x `side` pixels,
-    no more than the pictures, in their proportions. Raises DataError for pictures or an architecture that can't be used.
+    30 % of each class are held out and judge, 15 % of the rest say when to stop. With folds every picture judges once, by a net
+    of its fold, and the model that is written learns from all of them but the 15 %. The input has no more pixels than the
+    pictures, in their proportions. Raises DataError for pictures or wishes that can't be used.
     """
     check_target(out)
-    pictures = read_folder(folder, good=good)
-    torch.manual_seed(seed)
-    net = build_net(architecture, labels=len(pictures.labels), option="--architecture")
-    spec = _input_for(pictures, side)
-    split = split_off(pictures.samples, seed=seed)
-    stage = Stage(spec)
-    data = read_learning_set(stage, split.kept, pictures.labels, seed=seed)
-    plan = Plan(epochs=epochs, learning_rate=ARCHITECTURES[architecture].learning_rate, patience=_PATIENCE, seed=seed)
-    say(f"{architecture} at {spec.width} x {spec.height}: {len(data.training)} pictures to learn from")
-    weights = class_weights(data.training.labels, len(pictures.labels))
-    fitted = fit(net, torch.from_numpy, data, plan, weights=weights, say=say)
-    model = export_classifier(net, spec, data.validation.pictures[:_PARITY_PICTURES])
-    confusion = _confusion(model, spec, stage, split.held_out, pictures.labels)
+    check_net(settings.architecture, settings.attention, option=_OPTION)
+    pictures = read_folder(folder, good=settings.good, groups=settings.groups)
+    lesson = _lesson(pictures, settings, hub, say)
+    stage, held_out = Stage(lesson.spec), tuple[Sample, ...]()
+    crossed = cross_validate(lesson, say=say) if settings.folds else None
+    if crossed is None:
+        split = split_off(pictures.samples, seed=settings.seed)
+        learnt, held_out = learn(lesson, split.kept, say=say), split.held_out
+        confusion = confusion_of(learnt.model, stage, held_out, pictures.labels)
+    else:
+        say("all folds are judged; now the model that is kept, on all pictures")
+        learnt, confusion = learn(lesson, pictures.samples, say=say), crossed.total
     report = TrainReport(
-        architecture=architecture, labels=pictures.labels, trained_on=len(data.training),
-        validated_on=len(data.validation), input_size=(spec.width, spec.height), fitted=fitted,
-        accuracy=Share(count=int(np.trace(confusion)), n=int(confusion.sum())), macro_f1=macro_f1(confusion),
-        confusion=tuple(tuple(row) for row in confusion.tolist()), size_bytes=model.ByteSize(), out=out,
+        architecture=settings.architecture, attention=settings.attention, weights=lesson.built.weights,
+        labels=pictures.labels, trained_on=learnt.trained_on, validated_on=len(learnt.validation),
+        blended=learnt.blended, input_size=(lesson.spec.width, lesson.spec.height), fitted=learnt.fitted,
+        confusion=confusion, folds=crossed, size_bytes=learnt.model.ByteSize(), out=out,
     )  # fmt: skip
-    golden = [next(sample for sample in split.held_out if sample.label == label) for label in pictures.labels]
-    training = {
-        "architecture": architecture, "counts": pictures.counts, "pictures_sha256": pictures.sha256, "seed": seed,
-        "split_seed": seed,
-    }  # fmt: skip
-    measured = {key: report.as_json()[key] for key in ("n", "accuracy", "accuracy_interval", "macro_f1", "confusion")}
-    trained = Trained(
-        model=model, spec=spec, folder=pictures, golden=golden, training=training, measured=measured,
-        thresholds=_thresholds(model, spec, pictures, data.validation),
-    )  # fmt: skip
-    write_trained(out, trained)
+    write_trained(out, _trained(lesson, learnt, report, golden_of=held_out or learnt.validation_samples))
     return report
 
 
-def _thresholds(
-    model: onnx.ModelProto, spec: InputSpec, folder: LabelledFolder, data: Labelled
-) -> dict[str, dict[str, float]]:
-    """Give each label its limits from the validation pictures."""
-    session = open_model(model)
-    scores = np.stack([session.run([SCORES], {spec.name: picture[None]})[0][0] for picture in data.pictures])
-    return label_thresholds(folder.labels, folder.good, scores.astype(np.float64), data.labels, Costs())
+def _lesson(pictures: LabelledFolder, settings: TrainSettings, hub: Hub, say: Say) -> Lesson:
+    spec = _input_for(pictures, settings.side)
+    torch.manual_seed(settings.seed)
+    wanted = Wanted(
+        architecture=settings.architecture, labels=len(pictures.labels), height=spec.height, width=spec.width,
+        attention=settings.attention, weights=settings.weights,
+    )  # fmt: skip
+    built = build_net(wanted, option=_OPTION, hub=hub)
+    say(f"{settings.architecture} at {spec.width} x {spec.height}, {len(pictures.samples)} pictures")
+    say(f"first weights: {built.weights}")
+    return Lesson(folder=pictures, spec=spec, settings=settings, built=built)
+
+
+def _trained(lesson: Lesson, learnt: Learnt, report: TrainReport, *, golden_of: Sequence[Sample]) -> Trained:
+    pictures, settings, weights = lesson.folder, lesson.settings, lesson.built.weights
+    training: dict[str, Any] = {
+        "architecture": settings.architecture, "attention": settings.attention, "weights": weights.source,
+        "weights_licence": weights.licence or "none", "counts": pictures.counts, "blended": dict(learnt.blended),
+        "pictures_sha256": pictures.sha256, "seed": settings.seed,
+    }  # fmt: skip
+    if settings.groups is not None:
+        training["groups_by"] = settings.groups
+    if not settings.folds:
+        # `compress` holds the same pictures out; with folds there are none that the model had not seen
+        training["split_seed"] = settings.seed
+    return Trained(
+        model=learnt.model, spec=lesson.spec, folder=pictures, training=training, report=report,
+        golden=[next(sample for sample in golden_of if sample.label == label) for label in pictures.labels],
+        thresholds=thresholds_of(learnt.model, Stage(lesson.spec), pictures, learnt.validation),
+    )  # fmt: skip
 
 
 def _input_for(pictures: LabelledFolder, side: int) -> InputSpec:
     """Give an input no larger than the pictures: enlarging them costs time and shows nothing new."""
     own = float(np.median([sample.width * sample.height for sample in pictures.samples]))
     return choose_input(pictures.samples, area_px=round(min(side * side, own)))
-
-
-def _confusion(
-    model: onnx.ModelProto, spec: InputSpec, stage: Stage, held_out: Sequence[Sample], labels: Sequence[str]
-) -> npt.NDArray[np.int64]:
-    """Count the truth (rows) against the highest score (columns) of the exported model."""
-    session = open_model(model)
-    counts = np.zeros((len(labels), len(labels)), np.int64)
-    for sample, picture in zip(held_out, stage.read(held_out), strict=True):
-        scores = session.run([SCORES], {spec.name: picture[None]})[0]
-        counts[labels.index(sample.label), int(scores.argmax())] += 1
-    return counts
