@@ -13,13 +13,13 @@ import numpy.typing as npt
 import onnx
 
 from bridge.inference.manifest import InputSpec, ThresholdSpec
-from models.toolkit.anomalies.int8_features import int8_features
 from models.toolkit.anomalies.memory_graph import Array, Mapping, add_projection, finish, picture_value, top_cells
 from models.toolkit.anomalies.padim import PaDiM, fit_padim
 from models.toolkit.anomalies.patch_graph import grid_of, local_features
 from models.toolkit.anomalies.patchcore import BANK, PatchCore, fit_patchcore
 from models.toolkit.anomalies.patches import Patches, anomaly_input, read_patches
 from models.toolkit.graphs.frame_time import frame_ms
+from models.toolkit.graphs.quantize import quantize_backbone
 from models.toolkit.graphs.writer import GraphWriter
 from models.toolkit.pictures.folder import DataError, LabelledFolder, Sample
 from models.toolkit.progress import Progress
@@ -159,7 +159,7 @@ def _features(
     whole = local_features(spec)
     if int8 is False:
         return whole, False
-    small = int8_features(samples, spec, seed=seed)
+    small = quantize_backbone(local_features(spec), samples, spec, seed=seed)
     if int8 is None:
         frame = np.zeros(spec.shape, np.uint8)
         int8 = frame_ms(small, frame) < frame_ms(whole, frame)

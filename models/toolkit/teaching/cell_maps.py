@@ -13,7 +13,7 @@ import onnx
 
 from bridge.inference.manifest import InputSpec
 from models.toolkit.graphs.backbone import TAPS, load_backbone
-from models.toolkit.graphs.quantize import quantize_for
+from models.toolkit.graphs.quantize import quantize_backbone
 from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import LabelledFolder, Sample, read_mask
 from models.toolkit.pictures.prepared import IMAGE, MIRRORS, Preparer, choose_input, mirrored
@@ -74,7 +74,7 @@ def map_backbone(samples: Sequence[Sample], spec: InputSpec, *, int8: bool, seed
     whole = load_backbone(MAP_TAPS, width=spec.width, height=spec.height)
     if not int8:
         return whole
-    return quantize_for(whole, samples, spec, seed=seed)
+    return quantize_backbone(whole, samples, spec, seed=seed)
 
 
 def read_maps(

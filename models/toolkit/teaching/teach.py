@@ -20,7 +20,7 @@ from models.toolkit.graphs.backbone import load_backbone
 from models.toolkit.graphs.extract import extract
 from models.toolkit.graphs.frame_time import frame_ms
 from models.toolkit.graphs.heads import add_classifier, add_pooling, pooled_size
-from models.toolkit.graphs.quantize import quantize_for
+from models.toolkit.graphs.quantize import quantize_backbone
 from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import LabelledFolder, read_folder
 from models.toolkit.pictures.prepared import IMAGE, MIRRORS, Preparer, choose_input
@@ -93,8 +93,7 @@ def teach_classifier(
     whole = _candidate(_pooled(CHOICES[-1], spec), folder, spec, labels, seed=seed, name="features", stage=stage)
     stage("quantizing", 0, 1)
     taps = whole.fit.taps
-    # pooling stays float, its features are few
-    in_int8 = quantize_for(_pooled(taps, spec), folder.samples, spec, seed=seed, in_float=("pooled",))
+    in_int8 = quantize_backbone(_pooled(taps, spec), folder.samples, spec, seed=seed)
     small = _candidate(in_int8, folder, spec, labels, seed=seed, name="features in INT8", stage=stage, taps=taps)
     lost = small.fit.errors(labels) - whole.fit.errors(labels)
     quantized = small.ms < whole.ms and lost <= ALLOWED_LOSS * len(labels)
