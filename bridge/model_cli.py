@@ -104,7 +104,10 @@ def model_train(
     out: Out,
     *,
     architecture: Annotated[
-        str, typer.Option("--architecture", help="The net; a wrong name lists those that there are.")
+        str,
+        typer.Option(
+            "--architecture", help="The net; a wrong name lists those that there are; unet and unet-lite0 mark."
+        ),
     ],
     good: Good = None,
     groups: Groups = None,
@@ -124,11 +127,16 @@ def model_train(
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Train a whole net on labelled pictures; needs the extra `train` (torch)."""
+    """Train a whole net on labelled pictures; needs the extra `train` (torch). `unet` and `unet-lite0` learn from masks."""
     settings = _toolkit("training.settings").TrainSettings(
         architecture=architecture, epochs=epochs, good=good, groups=groups, weights=weights, attention=attention,
         folds=folds or 0, blend=blend or 0, seed=seed, side=side,
     )  # fmt: skip
+    if architecture in _toolkit("training.unet").SEGMENTERS:
+        marked = _toolkit("training.unet_train").train_masks(folder, out, settings, say=typer.echo)
+        _write_json(json_file, marked.as_json())
+        typer.echo(f"{marked.in_terminal()}\nwrote {out}\nnext: linegate demo --model {out} --images FOLDER")
+        return
     report = _toolkit("training.train").train(folder, out, settings, say=typer.echo)
     _write_json(json_file, report.as_json())
     typer.echo(report.in_words())

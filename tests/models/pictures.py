@@ -12,13 +12,22 @@ SIDE = 96
 
 def plate(order: np.random.Generator, kind: str) -> np.ndarray:
     """Draw one plate: `good`, with a dark `spot`, or with a bright `scratch`; uint8 96 x 96 x 3."""
+    return masked_plate(order, kind)[0]
+
+
+def masked_plate(order: np.random.Generator, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one plate, also with a `pit` of one pixel, and the mask of its defect, uint8 96 x 96 of 0 and 255."""
     pixels = order.normal(130 + order.integers(-10, 10), 8, (SIDE, SIDE)).clip(0, 255).astype(np.uint8)
     x, y = (int(v) for v in order.integers(25, SIDE - 25, 2))
-    if kind == "spot":
-        cv2.circle(pixels, (x, y), 9, 30, -1)
-    if kind == "scratch":
-        cv2.line(pixels, (x - 22, y - 5), (x + 22, y + 5), 250, 3)
-    return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    for drawn, dark, bright in ((pixels, 30, 250), (mask, 255, 255)):
+        if kind == "spot":
+            cv2.circle(drawn, (x, y), 9, dark, -1)
+        if kind == "scratch":
+            cv2.line(drawn, (x - 22, y - 5), (x + 22, y + 5), bright, 3)
+        if kind == "pit":
+            drawn[y, x] = dark
+    return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), mask
 
 
 def draw_folder(folder: Path, counts: dict[str, int], *, seed: int = 0, suffix: str = ".png") -> Path:
@@ -39,4 +48,22 @@ def draw_masks(folder: Path) -> Path:
             place = picture.parent / "masks" / picture.name
             place.parent.mkdir(exist_ok=True)
             cv2.imwrite(str(place), np.asarray(np.abs(grey.astype(int) - 130) > 50, np.uint8) * 255)
+    return folder
+
+
+def draw_masked_folder(folder: Path, counts: dict[str, int], *, seed: int = 0, unmarked: int = 0) -> Path:
+    """Write so many plates of each kind into its `images/`, and masks of defects into its `masks/`.
+
+    The first `unmarked` plates of the first kind of defect get no mask.
+    """
+    order = np.random.default_rng(seed)
+    first = next(kind for kind in counts if kind != "good")
+    for kind, count in counts.items():
+        for inner in ("images", "masks"):
+            (folder / kind / inner).mkdir(parents=True)
+        for number in range(count):
+            pixels, mask = masked_plate(order, kind)
+            cv2.imwrite(str(folder / kind / "images" / f"{kind}{number:03}.png"), pixels)
+            if kind != "good" and (kind != first or number >= unmarked):
+                cv2.imwrite(str(folder / kind / "masks" / f"{kind}{number:03}.png"), mask)
     return folder

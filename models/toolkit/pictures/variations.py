@@ -32,8 +32,17 @@ NOISE_LEVELS = (1.0, 6.0)
 
 def vary(staged: Bytes, random: np.random.Generator) -> Bytes:
     """Give a picture mirrored, moved and tilted, lit otherwise, blurred and noisy, each by its chance."""
-    picture = move(mirror(staged, random), random, tilted=random.random() < _TILT_CHANCE)
-    picture = brighten(picture, random)
+    return relight(pose(staged, random), random)
+
+
+def pose(picture: Bytes, random: np.random.Generator) -> Bytes:
+    """Give the picture mirrored, moved and tilted, each by its chance; a mask as a further channel is moved with it."""
+    return move(mirror(picture, random), random, tilted=random.random() < _TILT_CHANCE)
+
+
+def relight(staged: Bytes, random: np.random.Generator) -> Bytes:
+    """Give the picture lit otherwise, blurred and noisy, each by its chance."""
+    picture = brighten(staged, random)
     if random.random() < _SHADE_CHANCE:
         picture = shade(picture, random)
     if random.random() < _BLUR_CHANCE:
