@@ -24,6 +24,7 @@ from bridge.inference.trust import Trust, load_private_key, load_trust, shipped_
 if TYPE_CHECKING:
     from models.toolkit.progress import Stage
 
+INTERRUPTED = "interrupted; nothing was left half-written"
 model_app = typer.Typer(help="Model bundles: teach, evaluate, sign, verify.", no_args_is_help=True)
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle: a folder or an .lgb file.")]
@@ -336,7 +337,11 @@ def _progress() -> Iterator[Stage]:
                 tasks[name] = bars.add_task(name, total=of)
             bars.update(tasks[name], completed=done, total=of)
 
-        yield stage
+        try:
+            yield stage
+        except KeyboardInterrupt:
+            typer.echo(f"linegate: {INTERRUPTED}", err=True)
+            raise
 
 
 def _write_json(path: Path | None, document: Any) -> None:

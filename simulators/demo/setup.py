@@ -185,7 +185,8 @@ def prepare_recipe(folder: Path, options: DemoOptions) -> frozenset[str]:
         recipe["thresholds"] = {label: limits for label, limits in thresholds.items() if label in labels}
         (folder / "recipes").mkdir(exist_ok=True)
         (folder / "recipes" / f"{options.recipe}.toml").write_text(_toml(recipe), encoding="utf-8")
-    return frozenset({"good", *manifest.get("good_labels", ())})
+    told = manifest.get("training", {}).get("good")  # of a model that knows its defects alone
+    return frozenset({"good", *manifest.get("good_labels", ()), *([told] if isinstance(told, str) and told else [])})
 
 
 def _manifest(bundle: str) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import re
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,7 +65,7 @@ class GoldenPicture:
 def check_target(out: Path) -> tuple[str, str]:
     """Give the name and the version that `out` (`NAME`, `NAME-VERSION`, with or without `.lgb`) stands for.
 
-    Raises BundleError for a name that can't be one, or where something lies already.
+    Raises BundleError for a name that can't be one, where something lies already, and where nothing can be written.
     """
     stem = out.name.removesuffix(ZIP_SUFFIX)
     name, version = stem, "1.0.0"
@@ -75,6 +77,12 @@ def check_target(out: Path) -> tuple[str, str]:
         raise BundleError(f"--out {out}: {stem!r}: allowed is NAME or NAME-1.2.0, the name of letters, digits, _ and -")
     if out.exists():
         raise BundleError(f"--out {out}: something lies there already; nothing is overwritten")
+    nearest = next(folder for folder in out.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):  # tried, for rights alone don't tell of a full or read-only disk
+            pass
+    except OSError as exc:
+        raise BundleError(f"--out {out}: nothing can be written in {nearest}: {exc.strerror or exc}") from exc
     return name, version
 
 
@@ -95,6 +103,7 @@ def write_bundle(
     partial = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(out)
         shutil.rmtree(partial, ignore_errors=True)
         (partial / "golden").mkdir(parents=True)
         (partial / MODEL).write_bytes(model)
@@ -113,6 +122,39 @@ def write_bundle(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return bundle
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write one file whole or not at all, a device or a pipe as it comes; raises OSError."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sweep(out: Path) -> None:
+    """Remove what runs that were killed left beside the place: of those whose process lives no more."""
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*"):
+        found = re.fullmatch(r"([0-9]+)\.(part|zip)", left.name.removeprefix(f".{out.name}."))
+        if found is None or _lives(int(found[1])):
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError as exc:
+        return not isinstance(exc, ProcessLookupError)
+    return True
 
 
 def _write_golden(folder: Path, golden: Sequence[GoldenPicture]) -> None:

@@ -63,7 +63,9 @@ def evaluate(
     bundle = read_bundle(bundle_path, Trust(require_signature=False))
     pipeline = Pipeline(bundle)
     pipeline.check_golden(bundle)
-    folder = read_folder(folder_path, good=good, usual_good=_good_of(bundle), least=1, classes=1)
+    folder = read_folder(
+        folder_path, good=good, usual_good=_good_of(bundle), defects=_defects_of(bundle), least=1, classes=1
+    )
     judged = []
     for sample in folder.samples:
         judged.append(judge(pipeline, bundle, sample))
@@ -124,7 +126,7 @@ def report_of(bundle: Bundle, folder: LabelledFolder, judged: Sequence[JudgedPic
     _same("macro F1", f1, float(f1_score(told, said, labels=present, average="macro", zero_division=0.0)))
     return {
         "bundle": bundle.reference, "folder": str(folder.path), "n": len(judged),
-        "judged": "classes" if by_class else "verdicts",
+        "judged": "classes" if by_class else "verdicts", "good": folder.good,
         "taught_with_these": bundle.manifest.training.get("pictures_sha256") == folder.sha256,
         "accuracy": round(right.value, 6), "accuracy_interval": [round(end, 6) for end in right.interval],
         "macro_f1": round(f1, 6), **_two_classes(bundle, folder, judged),
@@ -146,6 +148,15 @@ def _good_of(bundle: Bundle) -> str | None:
         return bundle.good_labels[0]
     told = bundle.manifest.training.get("good")
     return told if isinstance(told, str) else None
+
+
+def _defects_of(bundle: Bundle) -> Sequence[str]:
+    """Give the kinds of defect that a bundle knows; none where it was taught no good parts, for then a stranger may be one."""
+    if bundle.manifest.task == "classification" and not bundle.good_labels:
+        return ()
+    counts = bundle.manifest.training.get("counts")
+    names = {*bundle.labels, *(counts if isinstance(counts, Mapping) else ())}
+    return sorted(names - {*bundle.good_labels, _good_of(bundle) or "good"})
 
 
 def _two_classes(bundle: Bundle, folder: LabelledFolder, judged: Sequence[JudgedPicture]) -> dict[str, Any]:

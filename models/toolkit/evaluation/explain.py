@@ -19,6 +19,7 @@ import onnx
 from bridge.inference.bundle import Bundle, read_bundle
 from bridge.inference.preprocess import Placement, Preprocessor
 from bridge.inference.trust import Trust
+from models.toolkit.bundles.files import write_whole
 from models.toolkit.evaluation.class_activation import ClassActivation
 from models.toolkit.evaluation.occlusion import Heat, Tensor, log_odds, occlude
 from models.toolkit.graphs.pooled_head import NotPooledError
@@ -204,7 +205,7 @@ def explain_picture(
     explained = explainer.explain(picture, how=how, evaluations=evaluations)
     encoded = cv2.imencode(".png", overlay(picture, explained))[1]
     try:
-        out.write_bytes(encoded.tobytes())
+        write_whole(out, encoded.tobytes())
     except OSError as exc:
         raise DataError(f"--out {out}: can't be written: {exc.strerror}") from exc
     return explained

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 SEEN = "These are the very pictures that it was taught with: this says nothing of pictures that it has not seen."
+UNKNOWN_GOOD = "none known: if there is one, name it with --good"
 
 
 def in_terminal(report: Mapping[str, Any]) -> Group:
@@ -16,6 +17,7 @@ def in_terminal(report: Mapping[str, Any]) -> Group:
     figures = Table(title=f"{report['bundle']} on {report['folder']}", show_header=False)
     low, high = report["accuracy_interval"]
     figures.add_row("pictures", str(report["n"]))
+    figures.add_row("class of good parts", report["good"] or UNKNOWN_GOOD)
     figures.add_row(f"accuracy ({report['judged']})", f"{report['accuracy']:.2%}  [{low:.2%}, {high:.2%}]")
     figures.add_row("macro F1", f"{report['macro_f1']:.4f}")
     if report["auroc"] is not None:

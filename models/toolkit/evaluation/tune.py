@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Group
 from rich.table import Table
 
@@ -96,7 +98,7 @@ def in_terminal(tuned: Tuned) -> Group:
     )
     chosen = {best, *np.linspace(0, len(curve.thresholds) - 1, min(SHOWN, len(curve.thresholds))).astype(int).tolist()}
     digits = max(2, 3 - math.floor(math.log10(max(curve.cost[best], 1e-9))))
-    for place in sorted(chosen):
+    for place in _told_apart(sorted(chosen), curve.thresholds, best):
         table.add_row(
             f"{curve.thresholds[place]:.4f}", f"{curve.escape_rate[place]:.2%}", f"{curve.false_reject_rate[place]:.2%}",
             f"{curve.cost[place]:.{min(digits, 6)}f}", f"{curve.cost[place] * tuned.parts_a_year:,.0f}",
@@ -107,3 +109,11 @@ def in_terminal(tuned: Tuned) -> Group:
         f"are defective, {tuned.parts_a_year:,} pass in a year. For the recipe:"
     )
     return Group(table, told, "", tuned.recipe)
+
+
+def _told_apart(places: Sequence[int], thresholds: npt.NDArray[np.float64], best: int) -> list[int]:
+    """Leave out thresholds that print alike: of a model that is sure of everything most lie at 0 or 1."""
+    first: dict[str, int] = {}
+    for place in (best, *places):
+        first.setdefault(f"{thresholds[place]:.4f}", place)
+    return sorted(first.values())

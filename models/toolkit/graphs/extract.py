@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,8 +84,9 @@ class _Store:
         # the same picture may be there twice, and two threads come to it at the same time
         partial = self._folder / f"{sample.sha256}.{os.getpid()}.{get_ident()}.part"
         try:
-            with partial.open("wb") as file:
-                np.save(file, features.astype(np.float16))
+            packed = io.BytesIO()  # written in one go, so that a full disk gives its own reason
+            np.save(packed, features.astype(np.float16))
+            partial.write_bytes(packed.getvalue())
             partial.replace(self._folder / f"{sample.sha256}.npy")
         except OSError as exc:
             partial.unlink(missing_ok=True)

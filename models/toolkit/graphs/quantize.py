@@ -1,5 +1,6 @@
 """Quantize a model to INT8: static, QDQ, 7-bit weights signed for each channel, activations unsigned (U8S8)."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,12 +12,13 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from bridge.inference.manifest import InputSpec
-from models.toolkit.pictures.folder import Sample
+from models.toolkit.pictures.folder import DataError, Sample
 from models.toolkit.pictures.prepared import Preparer
 
 RANGE_PICTURES = 64
-
-
+_COPIES = 4
+"""Of the model on the disk at one time while it is quantized."""
+_ELSEWHERE = "make room, or set TMPDIR to another folder"
 _BACKBONE = ("/blocks.", "/head/")
 _IN_FLOAT = ("/blocks.0/", "/blocks.1/")
 """What of the backbone's blocks stays float32, as its stem does. With all of it in INT8 features were off by 0.5 to 0.8 of
@@ -73,11 +75,28 @@ def quantize_backbone(
     preparer = Preparer(spec)
     drawn = np.random.default_rng(seed).permutation(len(samples))[:RANGE_PICTURES]
     pictures = [preparer.tensor(samples[row])[0] for row in drawn]
-    with tempfile.TemporaryDirectory() as place:
-        source, target = Path(place) / "float32.onnx", Path(place) / "int8.onnx"
-        onnx.save(model, source)
-        quantize_u8s8(source, target, pictures, in_float=in_float)
-        return onnx.load(target)
+    return quantized(model, pictures, in_float=in_float)
+
+
+def quantized(
+    model: onnx.ModelProto, pictures: Sequence[npt.NDArray[np.uint8]], *, in_float: Sequence[str] = ()
+) -> onnx.ModelProto:
+    """Give a model as `quantize_u8s8` writes it; raises DataError where temporary files find no room."""
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            needed, free = _COPIES * model.ByteSize(), shutil.disk_usage(place).free
+            if free < needed:  # onnxruntime would say so in words that nobody understands
+                raise DataError(
+                    f"{tempfile.gettempdir()}: {free >> 20} MB free: {needed >> 20} MB are needed; {_ELSEWHERE}"
+                )
+            source, target = Path(place) / "float32.onnx", Path(place) / "int8.onnx"
+            onnx.save(model, source)
+            quantize_u8s8(source, target, pictures, in_float=in_float)
+            return onnx.load(target)
+    except OSError as exc:
+        raise DataError(
+            f"{tempfile.gettempdir()}: temporary files can't be written: {exc.strerror or exc}; {_ELSEWHERE}"
+        ) from exc
 
 
 def _is_quantized(name: str) -> bool:

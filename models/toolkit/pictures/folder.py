@@ -81,13 +81,15 @@ def read_folder(
     *,
     good: str | None = None,
     usual_good: str | None = None,
+    defects: Sequence[str] = (),
     groups: str | None = None,
     least: int = LEAST_FOR_CLASS,
     classes: int = 2,
 ) -> LabelledFolder:
     """Read and check a folder of at least `classes` classes with `least` pictures each; raises DataError.
 
-    `good` names the class of good parts; without it `usual_good` is taken, else the one with a usual name. `groups` is a
+    `good` names the class of good parts; without it `usual_good` is taken, else the one with a usual name, else the only
+    one beside known `defects`. `groups` is a
     regular expression searched in each file's name: pictures with the same captured text are of one place or one run and
     stay together.
     """
@@ -98,7 +100,7 @@ def read_folder(
     found = {entry.name: _pictures(entry) for entry in sorted(classes_in.iterdir()) if entry.is_dir()}
     labels = tuple(label for label, paths in found.items() if paths)
     _check_classes(folder, labels, found, least=least, classes=classes)
-    chosen = _good_label(folder, labels, usual_good if good is None and usual_good in labels else good)
+    chosen = _good_label(folder, labels, usual_good if good is None and usual_good in labels else good, defects)
     pattern = _pattern(groups)
     samples = [_sample(path, label, folder, pattern) for label in labels for path in found[label]]
     _check_contradictions(samples)
@@ -197,13 +199,16 @@ def _check_classes(
             )
 
 
-def _good_label(folder: Path, labels: Sequence[str], good: str | None) -> str | None:
+def _good_label(folder: Path, labels: Sequence[str], good: str | None, defects: Sequence[str]) -> str | None:
     if good is not None:
         if good not in labels:
             raise DataError(f"--good {good}: no such class in {folder}; there are {', '.join(labels)}")
         return good
     usual = [label for label in labels if _sounds_good(label)]
-    return usual[0] if len(usual) == 1 else None
+    if len(usual) == 1:
+        return usual[0]
+    others = [label for label in labels if label not in defects]
+    return others[0] if len(others) == 1 and len(labels) > 1 else None
 
 
 def _sounds_good(label: str) -> bool:

@@ -18,6 +18,7 @@ from rich.table import Table
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from bridge.errors import BundleError
+from models.toolkit.bundles.files import write_whole
 from models.toolkit.evaluation.explain import Explainer, overlay
 from models.toolkit.figures.metrics import Share
 from models.toolkit.pictures.folder import Sample, read_picture
@@ -49,9 +50,9 @@ def write_page(taught: Taught, doubts: Sequence[str], path: Path) -> Path:
         parts += ["<h2>Precision and recall of defects</h2>", _precision_recall(taught)]
     parts += ["<h2>The worst mistakes</h2>", *_mistakes(taught)]
     try:
-        path.write_text(_PAGE.format(title=escape(taught.bundle.reference), body="\n".join(parts)), encoding="utf-8")
+        write_whole(path, _PAGE.format(title=escape(taught.bundle.reference), body="\n".join(parts)).encode())
     except OSError as exc:
-        raise BundleError(f"{path}: the report can't be written: {exc.strerror}; the bundle is whole") from exc
+        raise BundleError(f"{path}: the report can't be written: {exc.strerror or exc}; the bundle is whole") from exc
     return path
 
 
@@ -59,8 +60,12 @@ def _figures(taught: Taught) -> Iterator[tuple[str, str]]:
     n, folder = len(taught.truth), taught.folder
     yield "pictures", ", ".join(f"{label} {count}" for label, count in folder.counts.items())
     yield "right, of pictures not seen", str(Share(count=int((taught.said == taught.truth).sum()), n=n))
+    highest = int((taught.unseen.argmax(axis=1) == taught.truth).sum())
+    if highest != int((taught.said == taught.truth).sum()):
+        yield "right by the higher score", str(Share(count=highest, n=n))
     if folder.good is not None:
         place = taught.names.index(folder.good)
+        yield "lets pass from", f"{folder.good} {taught.accept:.4f}"
         bad, passed = taught.truth != place, taught.unseen[:, place] >= taught.accept
         yield "escapes, of defective ones", str(Share(count=int((bad & passed).sum()), n=int(bad.sum())))
         yield "false rejects, of good ones", str(Share(count=int((~bad & ~passed).sum()), n=int((~bad).sum())))
@@ -128,11 +133,20 @@ def _mistakes(taught: Taught) -> Iterator[str]:
         sample = taught.folder.samples[row]
         place = taught.said[row]
         heat = overlay(sample.path, explainer.explain(sample.path), longest_px=THUMBNAIL_PX)
-        text = f"{sample.label}/{sample.path.name}: taken for {taught.names[place]} ({taught.unseen[row, place]:.2f})"
+        text = f"{sample.label}/{sample.path.name}: {_taken_for(taught, int(row), int(place))}"
         yield (
             f"<figure><img src='{_data(_thumbnail(sample))}' alt=''><img src='{_data(heat)}' alt=''>"
             f"<figcaption>{escape(text)}</figcaption></figure>"
         )
+
+
+def _taken_for(taught: Taught, row: int, place: int) -> str:
+    """Tell what was said of a picture, and where the limit decided it, by which."""
+    good, name, score = taught.folder.good, taught.names[place], taught.unseen[row, place]
+    if good is None or len(taught.names) != 2:
+        return f"taken for {name} ({score:.2f})"
+    own = taught.unseen[row, taught.names.index(good)]
+    return f"taken for {name}: {good} {own:.2f}, passes from {taught.accept:.2f}"
 
 
 def _thumbnail(sample: Sample) -> npt.NDArray[np.uint8]:
