@@ -36,11 +36,17 @@ class Tuned:
 
     @property
     def recipe(self) -> str:
-        """The lines for a recipe file."""
+        """The lines for a recipe file.
+
+        With a good label its limit decides alone: no defect's own limit, here or in the bundle, may reject what it lets pass.
+        """
         bundle = self.evaluation.bundle
         if bundle.good_labels:
-            good = bundle.good_labels[0]
-            return f'[thresholds."{good}"]\naccept = {1 - self.threshold:.4f}\n'
+            limit = max(0.5, self.threshold)
+            defects = (label for label in bundle.labels if label not in bundle.good_labels)
+            return f'[thresholds."{bundle.good_labels[0]}"]\naccept = {1 - self.threshold:.4f}\n' + "".join(
+                f'[thresholds."{label}"]\nreject = {limit:.4f}\ndoubt = {limit:.4f}\n' for label in defects
+            )
         lines = (
             f'[thresholds."{label}"]\nreject = {self.threshold:.4f}\ndoubt = {self.doubt:.4f}\n'
             for label in bundle.labels
