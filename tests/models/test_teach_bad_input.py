@@ -222,7 +222,7 @@ def test_after_a_kill_while_the_bundle_is_written_the_next_run_works_and_clears_
     [
         (("anomaly", "nowhere", "--out", "a"), "nowhere: no such folder; wanted is one with pictures of good parts"),
         (("anomaly", "seen", "--out", "a"), "seen: no pictures in it, but in its sub-folders good, spot: name the one of"),
-        (("anomaly", "seen/good", "--out", "a"), "8 pictures of good parts: wanted are at least 10"),
+        (("anomaly", "seen/good", "--out", "a"), "seen/good: 8 pictures (JPEG, PNG or BMP) in it or its images/: wanted are at least 10"),
         (("evaluate", "nowhere", "seen"), "nowhere"),
         (("explain", "BALL", "nowhere.png", "--out", "heat.png"), "nowhere.png: "),
         (("explain", "BALL", "seen/good/good000.png", "--out", "no/heat.png"), "--out no/heat.png: can't be written"),
