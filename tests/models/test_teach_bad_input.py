@@ -163,13 +163,18 @@ def test_no_place_for_a_key_or_for_features_is_named(bench: Bench) -> None:
     assert left(bench) == []
 
 
-def test_ctrl_c_leaves_nothing_and_the_next_run_goes_on_from_there(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("end", "told"), [(signal.SIGINT, (130, INTERRUPTED)), (signal.SIGKILL, (-signal.SIGKILL, ""))]
+)
+def test_what_is_stopped_half_way_leaves_nothing_and_the_next_run_goes_on_from_there(
+    bench: Bench, end: signal.Signals, told: tuple[int, str]
+) -> None:
     shutil.rmtree(bench.folder / "seen")
     draw_folder(bench.folder / "seen", {"good": 60, "spot": 60})
     with teaching(bench, "--out", "plates") as process:
         until(process, lambda: len(kept(bench)) >= 10)
-        process.send_signal(signal.SIGINT)
-        assert ended(process) == (130, INTERRUPTED)
+        process.send_signal(end)
+        assert ended(process) == told
     done = kept(bench)
     assert 10 <= len(done) < 120, "interrupted during the features"
     assert left(bench) == []
@@ -222,7 +227,7 @@ def test_after_a_kill_while_the_bundle_is_written_the_next_run_works_and_clears_
     [
         (("anomaly", "nowhere", "--out", "a"), "nowhere: no such folder; wanted is one with pictures of good parts"),
         (("anomaly", "seen", "--out", "a"), "seen: no pictures in it, but in its sub-folders good, spot: name the one of"),
-        (("anomaly", "seen/good", "--out", "a"), "seen/good: 8 pictures (JPEG, PNG or BMP) in it or its images/: wanted are at least 10"),
+        (("anomaly", "seen/good", "--out", "a"), "8 pictures (JPEG, PNG or BMP) in it or its images/: wanted are at least 10"),
         (("evaluate", "nowhere", "seen"), "nowhere"),
         (("explain", "BALL", "nowhere.png", "--out", "heat.png"), "nowhere.png: "),
         (("explain", "BALL", "seen/good/good000.png", "--out", "no/heat.png"), "--out no/heat.png: can't be written"),
