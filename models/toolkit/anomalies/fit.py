@@ -159,7 +159,7 @@ def _features(
     whole = local_features(spec)
     if int8 is False:
         return whole, False
-    small = quantize_backbone(local_features(spec), samples, spec, seed=seed)
+    small = quantize_backbone(whole, samples, spec, seed=seed)
     if int8 is None:
         frame = np.zeros(spec.shape, np.uint8)
         int8 = frame_ms(small, frame) < frame_ms(whole, frame)

@@ -10,10 +10,8 @@ import onnx
 
 from bridge.inference.manifest import InputSpec
 from models.toolkit.bundles.files import CARD_END, GoldenPicture
-from models.toolkit.graphs.heads import SCORES
-from models.toolkit.graphs.session import open_model
+from models.toolkit.bundles.golden import scored
 from models.toolkit.pictures.folder import Sample
-from models.toolkit.pictures.prepared import IMAGE, Preparer
 
 GOLDEN_FRAMES = 4
 
@@ -24,11 +22,7 @@ def golden_of(
     """Choose four pictures over the range of `scores`, one for each sample, and what the finished model says of each."""
     order = np.argsort(scores)
     chosen = [samples[order[place]] for place in np.linspace(0, len(order) - 1, GOLDEN_FRAMES).astype(int)]
-    session, preparer = open_model(model), Preparer(spec)
-    told = [session.run([SCORES], {IMAGE: preparer.tensor(sample)})[0][0, 0] for sample in chosen]
-    return [
-        GoldenPicture(sample=sample, scores={label: float(score)}) for sample, score in zip(chosen, told, strict=True)
-    ]
+    return scored(model, chosen, spec, [label])
 
 
 def card_of(spec: InputSpec, *, what: str, counts: str, arithmetic: str, measured: str) -> str:

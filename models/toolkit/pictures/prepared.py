@@ -30,6 +30,12 @@ def choose_input(samples: Sequence[Sample], *, area_px: int) -> InputSpec:
     return InputSpec(name=IMAGE, width=_side(width), height=_side(height))
 
 
+def choose_small_input(samples: Sequence[Sample], *, side_px: int) -> InputSpec:
+    """Give an input of about `side_px` x `side_px`, no larger than the pictures: enlarging them shows nothing new."""
+    own = statistics.median(sample.width * sample.height for sample in samples)
+    return choose_input(samples, area_px=round(min(side_px**2, own)))
+
+
 def _side(length: float) -> int:
     return max(2, round(length / SIDE_MULTIPLE)) * SIDE_MULTIPLE
 

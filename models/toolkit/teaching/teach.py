@@ -15,15 +15,15 @@ import onnx
 from bridge.inference.bundle import Bundle
 from bridge.inference.manifest import InputSpec
 from models.toolkit.bundles.files import CARD_END, LICENCE, Draft, GoldenPicture, check_target, write_bundle
+from models.toolkit.bundles.golden import scored
 from models.toolkit.figures.costs import Costs, label_thresholds
 from models.toolkit.graphs.backbone import load_backbone
 from models.toolkit.graphs.extract import extract
 from models.toolkit.graphs.frame_time import frame_ms
 from models.toolkit.graphs.heads import add_classifier, add_pooling, pooled_size
 from models.toolkit.graphs.quantize import quantize_backbone
-from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import LabelledFolder, read_folder
-from models.toolkit.pictures.prepared import IMAGE, MIRRORS, Preparer, choose_input
+from models.toolkit.pictures.prepared import MIRRORS, Preparer, choose_input
 from models.toolkit.progress import Stage
 from models.toolkit.teaching.cell_bundle import make_cells
 from models.toolkit.teaching.classifier import ClassifierFit, fit_classifier, group_numbers, label_numbers
@@ -186,14 +186,11 @@ def _golden(
     spec: InputSpec,
 ) -> list[GoldenPicture]:
     """Choose a clear picture of each label, up to six, and what the finished model says of each."""
-    session, preparer = open_model(model), Preparer(spec)
-    found = []
+    chosen = []
     for number in range(min(len(folder.labels), GOLDEN_FRAMES)):
         own = np.flatnonzero(labels == number)
-        sample = folder.samples[own[fit.unseen[own, number].argmax()]]
-        scores = session.run(None, {IMAGE: preparer.tensor(sample)})[0][0]
-        found.append(GoldenPicture(sample=sample, scores=dict(zip(folder.labels, map(float, scores), strict=True))))
-    return found
+        chosen.append(folder.samples[own[fit.unseen[own, number].argmax()]])
+    return scored(model, chosen, spec, folder.labels)
 
 
 def _card(

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from bridge.inference.bundle import Bundle
 from bridge.inference.manifest import InputSpec
-from models.toolkit.bundles.files import CARD_END, Draft, GoldenPicture, write_bundle
-from models.toolkit.graphs.heads import SCORES
-from models.toolkit.graphs.session import open_model
+from models.toolkit.bundles.files import CARD_END, Draft, write_bundle
+from models.toolkit.bundles.golden import scored
 from models.toolkit.pictures.folder import LabelledFolder, Sample
-from models.toolkit.pictures.staged import Stage
 from models.toolkit.training.report import TrainReport
 
 _GOLDEN_MOST = 6
@@ -50,12 +47,7 @@ def write_trained(out: Path, trained: Trained) -> Bundle:
         good_labels=() if folder.good is None else (folder.good,), input=spec, thresholds=trained.thresholds,
         licence=trained.licence, training=trained.training, measured=trained.report.figures(),
     )  # fmt: skip
-    session, stage = open_model(trained.model), Stage(spec)
-    golden = []
-    for sample in trained.golden[:_GOLDEN_MOST]:
-        scores = session.run([SCORES], {spec.name: stage.as_input(stage.read([sample])[0])})[0][0]
-        told = {label: float(np.clip(score, 0, 1)) for label, score in zip(folder.labels, scores, strict=True)}
-        golden.append(GoldenPicture(sample=sample, scores=told))
+    golden = scored(trained.model, trained.golden[:_GOLDEN_MOST], spec, folder.labels)
     return write_bundle(out, draft, model=trained.model.SerializeToString(), golden=golden, card=_trained_card(trained))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from models.toolkit.pictures.folder import Sample
 from models.toolkit.pictures.staged import Bytes, Split, Stage, split_off
 from models.toolkit.pictures.variations import vary
 from models.toolkit.progress import Say
+from models.toolkit.training.epochs import run_epochs
 
 Scores = npt.NDArray[np.float32]
 ToInput = Callable[[Bytes], Tensor]
@@ -145,34 +145,16 @@ def fit(
     optimiser = torch.optim.AdamW(net.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
     steps = plan.epochs * math.ceil(len(data.training) / plan.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps, plan.warm_up))
-    best = Fitted(epochs=0, best_epoch=0, validation_loss=math.inf, validation_accuracy=0.0)
-    best_state = copy.deepcopy(net.state_dict())
-    epoch = 0
-    for epoch in range(1, plan.epochs + 1):
-        net.train()
-        for batch in _batches(data.training, lessons, plan.batch, random):
-            loss = _loss(net(to_input(batch.pictures)), batch, weights)
-            optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimiser.step()
-            schedule.step()
-        measured, accuracy = _validate(net, to_input, data.validation, plan.batch)
-        say(f"epoch {epoch} of {plan.epochs}: validation loss {measured:.3f}, accuracy {100 * accuracy:.1f} %")
-        if measured < best.validation_loss:
-            best = Fitted(epochs=epoch, best_epoch=epoch, validation_loss=measured, validation_accuracy=accuracy)
-            best_state = copy.deepcopy(net.state_dict())
-        elif epoch - best.best_epoch >= plan.patience:
-            say(f"no better for {plan.patience} epochs: stopped, epoch {best.best_epoch} is kept")
-            break
-    net.load_state_dict(best_state)
-    net.eval()
-    return Fitted(
-        epochs=epoch,
-        best_epoch=best.best_epoch,
-        validation_loss=best.validation_loss,
-        validation_accuracy=best.validation_accuracy,
-    )
+    done = run_epochs(
+        net, optimiser, schedule, epochs=plan.epochs, patience=plan.patience, say=say,
+        losses=lambda: (
+            _loss(net(to_input(batch.pictures)), batch, weights)
+            for batch in _batches(data.training, lessons, plan.batch, random)
+        ),
+        validate=lambda: _validate(net, to_input, data.validation, plan.batch),
+        tell=lambda accuracy: f"accuracy {100 * accuracy:.1f} %",
+    )  # fmt: skip
+    return Fitted(epochs=done.count, best_epoch=done.best, validation_loss=done.loss, validation_accuracy=done.figure)
 
 
 def fit_to_teacher(

@@ -6,7 +6,6 @@ Navab, Ahmadi 2016), which counts a defect by its own area and not by the pictur
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch.nn import functional
 
 from models.toolkit.pictures.staged import Bytes
 from models.toolkit.progress import Say
+from models.toolkit.training.epochs import run_epochs
 from models.toolkit.training.fine_tuning import Plan
 from models.toolkit.training.masked import MaskedPictures, as_targets, varied
 from models.toolkit.training.unet import learning_groups
@@ -119,33 +119,18 @@ def fit_masks(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, [group["lr"] for group in groups], total_steps=steps, pct_start=plan.warm_up, cycle_momentum=False
     )
-    best = SegmentationFitted(epochs=0, best_epoch=0, validation_loss=math.inf, validation_dice=0.0)
-    best_state, epoch = copy.deepcopy(net.state_dict()), 0
-    for epoch in range(1, plan.epochs + 1):
-        net.train()
-        for pictures, targets in _batches(training, plan.batch, count, random):
-            loss = loss_of(net(torch.from_numpy(pictures)), targets)
-            optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimiser.step()
-            schedule.step()
-        measured, dice = _validate(net, validation, loss_of, plan.batch, count)
-        say(f"epoch {epoch} of {plan.epochs}: validation loss {measured:.3f}, Dice {dice:.3f}")
-        if measured < best.validation_loss:
-            best = SegmentationFitted(
-                epochs=epoch, best_epoch=epoch, validation_loss=measured, validation_dice=dice
-            )  # fmt: skip
-            best_state = copy.deepcopy(net.state_dict())
-        elif epoch - best.best_epoch >= plan.patience:
-            say(f"no better for {plan.patience} epochs: stopped, epoch {best.best_epoch} is kept")
-            break
-    net.load_state_dict(best_state)
-    net.eval()
-    return SegmentationFitted(
-        epochs=epoch, best_epoch=best.best_epoch, validation_loss=best.validation_loss,
-        validation_dice=best.validation_dice,
+    done = run_epochs(
+        net, optimiser, schedule, epochs=plan.epochs, patience=plan.patience, say=say,
+        losses=lambda: (
+            loss_of(net(torch.from_numpy(pictures)), targets)
+            for pictures, targets in _batches(training, plan.batch, count, random)
+        ),
+        validate=lambda: _validate(net, validation, loss_of, plan.batch, count),
+        tell=lambda dice: f"Dice {dice:.3f}",
     )  # fmt: skip
+    return SegmentationFitted(
+        epochs=done.count, best_epoch=done.best, validation_loss=done.loss, validation_dice=done.figure
+    )
 
 
 def mark(net: nn.Module, data: MaskedPictures, *, count: int, batch: int = 8) -> Marked:

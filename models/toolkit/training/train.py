@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from bridge.inference.manifest import InputSpec
 from models.toolkit.bundles.files import check_target
 from models.toolkit.pictures.folder import LabelledFolder, Sample, read_folder
-from models.toolkit.pictures.prepared import choose_input
+from models.toolkit.pictures.prepared import choose_small_input
 from models.toolkit.pictures.staged import Stage, split_off
 from models.toolkit.progress import Say
 from models.toolkit.training.bundle import Trained, write_trained
@@ -58,7 +56,7 @@ def train(folder: Path, out: Path, settings: TrainSettings, *, say: Say, hub: Hu
 
 
 def _lesson(pictures: LabelledFolder, settings: TrainSettings, hub: Hub, say: Say) -> Lesson:
-    spec = _input_for(pictures, settings.side)
+    spec = choose_small_input(pictures.samples, side_px=settings.side)
     torch.manual_seed(settings.seed)
     wanted = Wanted(
         architecture=settings.architecture, labels=len(pictures.labels), height=spec.height, width=spec.width,
@@ -87,9 +85,3 @@ def _trained(lesson: Lesson, learnt: Learnt, report: TrainReport, *, golden_of: 
         golden=[next(sample for sample in golden_of if sample.label == label) for label in pictures.labels],
         thresholds=thresholds_of(learnt.model, Stage(lesson.spec), pictures, learnt.validation),
     )  # fmt: skip
-
-
-def _input_for(pictures: LabelledFolder, side: int) -> InputSpec:
-    """Give an input no larger than the pictures: enlarging them costs time and shows nothing new."""
-    own = float(np.median([sample.width * sample.height for sample in pictures.samples]))
-    return choose_input(pictures.samples, area_px=round(min(side * side, own)))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
@@ -15,12 +14,12 @@ from torch.nn import functional
 
 from bridge.inference.bundle import Bundle
 from bridge.inference.manifest import InputSpec
-from models.toolkit.bundles.files import Draft, GoldenPicture, write_bundle
+from models.toolkit.bundles.files import CARD_END, Draft, GoldenPicture, write_bundle
+from models.toolkit.bundles.golden import scored
 from models.toolkit.figures.calibration import Calibration
 from models.toolkit.graphs.heads import CELLS, SCORES
-from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import LabelledFolder, Sample
-from models.toolkit.pictures.staged import Bytes, Stage
+from models.toolkit.pictures.staged import Bytes
 from models.toolkit.training.export import export_checked
 
 CELL_PX = 4
@@ -82,27 +81,22 @@ def write_marking(out: Path, made: MarkingModel) -> Bundle:
 
 def _golden(made: MarkingModel) -> list[GoldenPicture]:
     """Take one held-out picture of each label, good parts first, and what the finished model says of it."""
-    session, stage = open_model(made.model), Stage(made.spec)
     firsts = {sample.label: sample for sample in reversed(made.unseen)}
     order = sorted(firsts, key=lambda label: (label != made.folder.good, label))
-    golden = []
-    for sample in [firsts[label] for label in order][:_GOLDEN_MOST]:
-        scores = session.run([SCORES], {made.spec.name: stage.as_input(stage.read([sample])[0])})[0][0]
-        told = {label: float(np.clip(score, 0, 1)) for label, score in zip(made.labels, scores, strict=True)}
-        golden.append(GoldenPicture(sample=sample, scores=told))
-    return golden
+    return scored(made.model, [firsts[label] for label in order][:_GOLDEN_MOST], made.spec, made.labels)
 
 
 def _card(made: MarkingModel) -> str:
     counts = "\n".join(f"| {label} | {count} |" for label, count in made.folder.counts.items())
     measured = made.measured
     dice = measured.get("dice")
-    return _CARD.format(
+    told = _CARD.format(
         architecture=made.training["architecture"], width=made.spec.width, height=made.spec.height, counts=counts,
         good=made.folder.good, labels=", ".join(made.labels), dice="-" if dice is None else f"{dice:.3f}",
         escaped=100 * measured["escapes_at_1pct_false_rejects"],
         **{key: measured[key] for key in ("n", "auroc", "frame_ms_one_thread")},
     )  # fmt: skip
+    return told + CARD_END
 
 
 _CARD = """\
@@ -119,7 +113,4 @@ of good parts: {good}.
 30 % were held out and judged at the end: {n} pictures, AUROC {auroc:.4f}, {escaped:.1f} % of the defective ones escape where 1 %
 of the good ones are rejected, Dice over defect pixels {dice}. One frame takes {frame_ms_one_thread} ms on one thread of the
 machine that made it.
-
-It knows the light, the camera and the parts of these pictures and no others. Judge it on pictures of another day with
-`linegate model evaluate` before it drives a gate.
 """

@@ -27,10 +27,10 @@ from models.toolkit.figures.metrics import (
 )
 from models.toolkit.graphs.frame_time import frame_ms
 from models.toolkit.pictures.folder import DataError, LabelledFolder, Sample, read_folder
-from models.toolkit.pictures.prepared import choose_input
+from models.toolkit.pictures.prepared import choose_small_input
 from models.toolkit.pictures.staged import Stage, split_off
 from models.toolkit.progress import Say
-from models.toolkit.training.fine_tuning import Plan
+from models.toolkit.training.fine_tuning import Plan, set_aside
 from models.toolkit.training.masked import MaskedPictures, marked_labels, read_masked
 from models.toolkit.training.segmentation import Marked, SegmentationFitted, fit_masks, mark
 from models.toolkit.training.settings import TrainSettings
@@ -38,7 +38,6 @@ from models.toolkit.training.unet import SEGMENTERS
 from models.toolkit.training.unet_bundle import MarkingModel, export_masks, write_marking
 
 _BATCH, _PATIENCE = 8, 10
-_VALIDATION_SHARE = 0.15
 _PARITY_PICTURES = 8
 _DOUBTFUL_GOOD = 0.05
 _GAINS = (0.05, 1.0)
@@ -171,12 +170,12 @@ def _read(folder: Path, *, good: str | None, groups: str | None, seed: int, side
     if pictures.good is None:
         raise DataError(f"{folder}: no class of good parts among {', '.join(pictures.labels)}: name it with --good")
     split = split_off(pictures.samples, seed=seed)
-    inner = split_off(split.kept, share=_VALIDATION_SHARE, seed=seed)
+    inner = set_aside(split.kept, seed=seed)
     chosen = {"training": inner.kept, "validation": inner.held_out, "held_out": split.held_out}
     for name, samples in chosen.items():
         _check_part(folder, name, [sample.label != pictures.good for sample in samples])
     labels = marked_labels(inner.kept, pictures)
-    spec = _input_for(pictures, side)
+    spec = choose_small_input(pictures.samples, side_px=side)
     stage = Stage(spec)
     read = {name: read_masked(stage, part, labels=labels, good=pictures.good) for name, part in chosen.items()}
     return _Parts(folder=pictures, labels=labels, spec=spec, unseen=split.held_out, **read)
@@ -245,12 +244,6 @@ def _write(
         unseen=parts.unseen, licence=SEGMENTERS[report.architecture].licence, training=training, measured=measured,
     )  # fmt: skip
     write_marking(report.out, made)
-
-
-def _input_for(pictures: LabelledFolder, side: int) -> InputSpec:
-    """Give an input no larger than the pictures: enlarging them costs time and shows nothing new."""
-    own = float(np.median([sample.width * sample.height for sample in pictures.samples]))
-    return choose_input(pictures.samples, area_px=round(min(side * side, own)))
 
 
 def _counted(share: Share) -> dict[str, Any]:
