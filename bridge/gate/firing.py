@@ -26,7 +26,7 @@ from bridge.gate.pipe import decode_call, encode_news
 SPIN_NS = 1_000_000
 """The last stretch before a moment is spent awake: a sleep ends up to a fraction of a millisecond late."""
 REFRESH_NS = 100_000_000
-"""The coil is written anew so often, for the module's watchdog and to find a lost one."""
+"""The coil is written anew so long after it was last written, for the module's watchdog and to find a lost one."""
 QUIET_NS = 5_000_000
 LAST_WORD_NS = 250_000_000
 FIFO_PRIORITY = 20
@@ -80,7 +80,6 @@ class Firing:
             self._trouble = self._coil.trouble
             self._tell("down" if self._trouble else "up", text=self._trouble or "")
         if returned or (now_ns >= self._refresh_ns and due_ns - now_ns > QUIET_NS):
-            self._refresh_ns = now_ns + REFRESH_NS
             self._write(now_ns)
 
     def _take_calls(self) -> None:
@@ -121,6 +120,7 @@ class Firing:
     def _write(self, now_ns: int) -> int | None:
         """Write the coil, and tell of a change; gives the moment at which the request had left, None if it could not."""
         level = self._drive.level
+        self._refresh_ns = now_ns + REFRESH_NS
         if not self._coil.write(on=level, now_ns=now_ns):
             return None
         sent_ns = time.monotonic_ns()

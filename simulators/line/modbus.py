@@ -1,4 +1,4 @@
-"""The field's I/O as a Modbus TCP server: values are made when they are asked for, coils act when they are written.
+"""The field's I/O as a Modbus TCP server: values are those of the moment at which a request came, and so are writes.
 
 Like an I/O module's own, its watchdog looks after the client that last wrote the coil: once that one is gone, or has
 asked for nothing for a while, `unguarded` is called, until the next write.
@@ -19,6 +19,7 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.server.requesthandler import ServerRequestHandler
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from simulators.line.arrivals import Arrivals, StampedSocket
 from simulators.line.field_io import DISCRETE_INPUTS, INPUT_REGISTERS, FieldState, encode_discrete, encode_inputs
 
 READ_COILS, READ_DISCRETE, READ_INPUTS = 1, 2, 4
@@ -76,20 +77,40 @@ class Watchdog:
 
 
 _CLIENT: ContextVar[object] = ContextVar("client")
+_MOMENT_NS: ContextVar[int] = ContextVar("moment_ns")
 
 
 class _Connection(ServerRequestHandler):
-    """One client, known to the watchdog."""
+    """One client, known to the watchdog. Its requests come from `Arrivals`: asyncio's own reading stays paused."""
 
     def __init__(self, server: _WatchedServer) -> None:
         super().__init__(server, server.trace_packet, server.trace_pdu, server.trace_connect)  # type: ignore[no-untyped-call]
-        self._watchdog = server.watchdog
+        self._watchdog, self._arrivals = server.watchdog, server.arrivals
+        self._reader: StampedSocket | None = None
 
-    async def handle_request(self) -> None:
-        """Answer a request, in a task of its own, with its client known to what it calls."""
+    def connection_made(self, transport: Any) -> None:
+        """Take the connection from asyncio."""
+        super().connection_made(transport)
+        transport.pause_reading()
+        sock = transport.get_extra_info("socket")
+        self._reader = self._arrivals.add(sock, answer=self._answer, ended=transport.abort)
+
+    async def _answer(self, moment_ns: int, frame: bytes) -> None:
+        """Answer a request, with its client and its moment known to what it calls."""
         _CLIENT.set(self)
+        _MOMENT_NS.set(moment_ns)
         self._watchdog.heard(self)
+        self.data_received(frame)
         await super().handle_request()  # type: ignore[no-untyped-call]
+
+    def handle_later(self) -> None:
+        """Do nothing: `_answer` answers, before it takes the next request."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of the connection, whoever ended it."""
+        super().connection_lost(exc)
+        if self._reader is not None:
+            self._arrivals.drop(self._reader)
 
     def callback_disconnected(self, exc: Exception | None) -> None:
         """Take the end of the connection."""
@@ -99,6 +120,7 @@ class _Connection(ServerRequestHandler):
 
 class _WatchedServer(ModbusTcpServer):
     watchdog: Watchdog
+    arrivals: Arrivals
 
     def callback_new_connection(self) -> _Connection:
         """Make what serves one client."""
@@ -106,12 +128,20 @@ class _WatchedServer(ModbusTcpServer):
 
 
 class FieldServer:
-    """Serve `read()` as inputs and give coil 0 to `write_gate`; all callbacks are called on the server's loop."""
+    """Serve `read(moment_ns)` as inputs and give coil 0 to `write_gate(on, moment_ns)`, on the server's loop.
+
+    The moments are those of the requests, on the monotonic clock; they never go back.
+    """
 
     def __init__(
-        self, *, read: Callable[[], FieldState], write_gate: Callable[[bool], None], watchdog: Watchdog | None = None
+        self,
+        *,
+        read: Callable[[int], FieldState],
+        write_gate: Callable[[bool, int], None],
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._read, self._write_gate = read, write_gate
+        self._arrivals = Arrivals()
         self._watchdog = watchdog or Watchdog(limit_ms=0.0, unguarded=lambda _why: None)
         self._gate = False
         self._server: _WatchedServer | None = None
@@ -122,7 +152,7 @@ class FieldServer:
         deadline = asyncio.get_running_loop().time() + patience_s
         while True:
             self._server = _WatchedServer(self._device(), address=(host, port))
-            self._server.watchdog = self._watchdog
+            self._server.watchdog, self._server.arrivals = self._watchdog, self._arrivals
             if await self._server.listen():
                 break
             if asyncio.get_running_loop().time() > deadline:
@@ -130,6 +160,10 @@ class FieldServer:
             await asyncio.sleep(0.1)
         transport: Any = self._server.transport
         return int(transport.sockets[0].getsockname()[1])
+
+    async def take(self) -> None:
+        """Answer what has come by now, at its moments: before the line lives on to a later one."""
+        await self._arrivals.take()
 
     async def stop(self) -> None:
         """Close the port and every connection."""
@@ -157,11 +191,11 @@ class FieldServer:
                 return ExcCodes.ILLEGAL_ADDRESS
             self._gate = bool(values[0])
             self._watchdog.wrote(_CLIENT.get())
-            self._write_gate(self._gate)
+            self._write_gate(self._gate, _MOMENT_NS.get())
         elif function_code == READ_INPUTS:
-            registers[:INPUT_REGISTERS] = encode_inputs(self._read())
+            registers[:INPUT_REGISTERS] = encode_inputs(self._read(_MOMENT_NS.get()))
         elif function_code == READ_DISCRETE and address + 1 <= DISCRETE_INPUTS:
-            registers[0] = sum(bit << place for place, bit in enumerate(encode_discrete(self._read())))
+            registers[0] = sum(bit << place for place, bit in enumerate(encode_discrete(self._read(_MOMENT_NS.get()))))
         return None
 
 

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,7 +36,10 @@ REMEMBERED = 256
 
 
 class Driver:
-    """The one place where simulated time meets real time. All calls come on one loop."""
+    """The one place where simulated time meets real time. All calls come on one loop.
+
+    What reaches the line from outside does so at its own moment: `take` is called before the line lives on past it.
+    """
 
     def __init__(self, conveyor: Conveyor, publisher: TriggerPublisher | None, options: argparse.Namespace) -> None:
         self._conveyor, self._publisher, self._options = conveyor, publisher, options
@@ -46,23 +49,23 @@ class Driver:
         self._unguarded: list[tuple[int, int]] = []
         self._wake = asyncio.Event()
         self._next_ns: int | None = None
+        self._lived_ns = 0
         self._utc_offset_ns = time.time_ns() - time.monotonic_ns()
 
-    def read(self) -> FieldState:
-        """Give the field's inputs as they are at this moment."""
-        now_ns = self._advance()
-        return self._conveyor.state_at(now_ns)
+    def read(self, moment_ns: int) -> FieldState:
+        """Give the field's inputs as they were at this moment."""
+        return self._conveyor.state_at(self._advance(moment_ns))
 
-    def write_gate(self, on: bool) -> None:
-        """Take the gate's command at this moment."""
+    def write_gate(self, on: bool, moment_ns: int) -> None:
+        """Take the gate's command of this moment."""
         changed, self._gate_on = on != self._gate_on, on
         if (since_ns := self._unguarded_ns) is not None:
             self._unguarded_ns = None
-            self._unguarded.append((since_ns, time.monotonic_ns()))
+            self._unguarded.append((since_ns, max(since_ns, moment_ns)))
             say("guarded")
-        now_ns = self._advance()
+        at_ns = self._advance(moment_ns)
         if changed:
-            say("gate", on=on, at_ns=now_ns)
+            say("gate", on=on, at_ns=at_ns)
 
     def unguarded(self, why: str) -> None:
         """Put the gate into its position for rejects until somebody writes the coil again: nobody guards the parts."""
@@ -83,11 +86,12 @@ class Driver:
         self._conveyor.stop_laying()
         self._wake.set()
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, take: Callable[[], Awaitable[None]]) -> None:
         """Live through the line's events as their moments come, until told to stop."""
         told_belt_s, told_finished = 0.0, False
         belt_every_s = BELT_EVERY_S if self._options.wait else BELT_FOR_A_PERSON_S
         while not stop.is_set():
+            await take()
             now_ns = self._advance()
             if now_ns / 1e9 - told_belt_s >= belt_every_s:
                 told_belt_s = now_ns / 1e9
@@ -124,8 +128,9 @@ class Driver:
     def _unguarded_until(self, now_ns: int) -> list[tuple[int, int]]:
         return [*self._unguarded, *([] if self._unguarded_ns is None else [(self._unguarded_ns, now_ns)])]
 
-    def _advance(self) -> int:
-        now_ns = time.monotonic_ns()
+    def _advance(self, moment_ns: int | None = None) -> int:
+        """Live on to a moment, else to now; gives it, or how far the line has lived already if that is later."""
+        self._lived_ns = now_ns = max(self._lived_ns, moment_ns or time.monotonic_ns())
         reject = self._gate_on != self._rests_in_reject or self._unguarded_ns is not None
         events, self._next_ns = self._conveyor.update(now_ns, gate_on=reject)
         for event in events:
@@ -225,7 +230,7 @@ async def _run(options: argparse.Namespace, driver: Driver, publisher: TriggerPu
             read_lines(lambda line: commands.get(line, lambda: None)(), stop.set)
         else:
             driver.start()
-        await driver.run(stop)
+        await driver.run(stop, server.take)
     if options.truth is not None:
         write_truth(driver.truth(), options.truth)
     if publisher is not None:
