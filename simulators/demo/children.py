@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,16 @@ class ChildError(Exception):
 class Child:
     """One process of the demo. Its stdout is taken as events where `take` is given, else goes to its log file."""
 
-    def __init__(self, name: str, arguments: Sequence[str], *, log: Path, take: Take | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        log: Path,
+        take: Take | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._environment = environment
         self.name, self._arguments, self._log, self._take = name, [sys.executable, "-P", "-m", *arguments], log, take
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -49,6 +58,7 @@ class Child:
                 stderr=log,
                 start_new_session=True,
                 limit=LINE_LIMIT,
+                env=self._environment,
                 preexec_fn=lambda: die_with_parent(own_id),
             )
         if self._take is not None:

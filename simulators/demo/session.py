@@ -16,7 +16,7 @@ from simulators.demo.options import SEED, DemoOptions
 from simulators.demo.process_faults import ProcessFaults
 from simulators.demo.records import last_sequence, read_gate_events, read_verdicts
 from simulators.demo.relay import Relay
-from simulators.demo.setup import HOST, fill_camera_folder, prepare_recipe, write_config
+from simulators.demo.setup import HOST, fill_camera_folder, prepare_recipe, unsaid, write_config
 from simulators.evidence import Evidence, Observed
 from simulators.fault_kinds import NetworkDelay
 from simulators.plc.record import PlcRecord, read_plc_record
@@ -54,7 +54,9 @@ class Session:
         self._broker = Child(
             "broker", ["simulators.broker", "--port", str(ports["mqtt"])], log=logs / "broker.log", take=self._take
         )
-        self._bridge = Child("bridge", ["bridge", "run", "--config", str(config)], log=logs / "bridge.log")
+        self._bridge = Child(
+            "bridge", ["bridge", "run", "--config", str(config)], log=logs / "bridge.log", environment=unsaid(config)
+        )
         self._relay = Relay(host=HOST, port=ports["mqtt"]) if options.expects(NetworkDelay) else None
         self._conveyor = Child("conveyor", self._conveyor_arguments(good), log=logs / "conveyor.log", take=self._take)
         self._plc = Child("PLC", self._plc_arguments(), log=logs / "plc.log", take=self._take)

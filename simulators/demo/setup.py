@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import shutil
 import socket
@@ -109,6 +110,18 @@ port = {ports["http"]}
     path = folder / "linegate.toml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def unsaid(config: Path) -> dict[str, str]:
+    """Give the environment without what the configuration itself says: a real line's addresses are not the demo's."""
+    document = tomllib.loads(config.read_text(encoding="utf-8"))
+    said = {
+        f"LINEGATE_{section}__{key}".upper()
+        for section, table in document.items()
+        if isinstance(table, dict)
+        for key in table
+    }
+    return {name: value for name, value in os.environ.items() if name.upper() not in said}
 
 
 def _station_table(options: DemoOptions, ports: Mapping[str, int]) -> str:

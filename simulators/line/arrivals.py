@@ -22,8 +22,15 @@ HEADER = 6
 """A Modbus TCP frame tells in its fifth and sixth byte how many bytes follow (MODBUS Messaging on TCP/IP, 3.1.3)."""
 MAX_FRAME = 260
 
+
 Frame = tuple[int, bytes]
 """The moment of arrival on the monotonic clock, in ns, and the bytes of one request."""
+
+
+def stamp(sock: socket.socket) -> None:
+    """Have the kernel stamp what a socket gets, or those that it accepts; soon: it begins with the first such socket."""
+    if sys.platform == "linux":
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
 
 class StampedSocket:
@@ -31,8 +38,7 @@ class StampedSocket:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock.dup()
-        if sys.platform == "linux":
-            self._sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        stamp(self._sock)
         self.ended = False
 
     def fileno(self) -> int:

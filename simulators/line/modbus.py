@@ -19,7 +19,7 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.server.requesthandler import ServerRequestHandler
 from pymodbus.simulator import DataType, SimData, SimDevice
 
-from simulators.line.arrivals import Arrivals, StampedSocket
+from simulators.line.arrivals import Arrivals, StampedSocket, stamp
 from simulators.line.field_io import DISCRETE_INPUTS, INPUT_REGISTERS, FieldState, encode_discrete, encode_inputs
 
 READ_COILS, READ_DISCRETE, READ_INPUTS = 1, 2, 4
@@ -159,6 +159,8 @@ class FieldServer:
                 raise PortBusyError(f"field I/O port {port} on {host} can't be opened: {_why(host, port)}")
             await asyncio.sleep(0.1)
         transport: Any = self._server.transport
+        for listening in transport.sockets:
+            stamp(listening)
         return int(transport.sockets[0].getsockname()[1])
 
     async def take(self) -> None:

@@ -31,7 +31,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def demo(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LINEGATE_MODELS__REQUIRE_SIGNATURE": "false"}
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT), "LINEGATE_MODELS__REQUIRE_SIGNATURE": "false",
+        "LINEGATE_MQTT__PORT": "1", "linegate_records__url": "sqlite:///elsewhere.db",  # of a real line, not of the demo
+    }  # fmt: skip
     return subprocess.run(
         [sys.executable, "-P", "-m", "simulators.demo", "--no-dashboard", "--images", "images", *arguments],
         cwd=project,

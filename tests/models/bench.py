@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[2]
+"""So that a command is the one of this checkout, wherever the package was installed from."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
@@ -21,7 +24,7 @@ class Bench:
         """What a command sees: nothing of the user who runs the tests."""
         return {
             "PATH": "/usr/bin:/bin", "HOME": str(self.folder), "XDG_CACHE_HOME": str(self.folder / "cache"),
-            "XDG_CONFIG_HOME": str(self.folder / "config"), "COLUMNS": "160",
+            "XDG_CONFIG_HOME": str(self.folder / "config"), "COLUMNS": "160", "PYTHONPATH": str(ROOT),
         }  # fmt: skip
 
     def linegate(self, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -65,6 +65,7 @@ def test_a_header_that_promises_too_much_ends_the_connection(pair: tuple[socket.
 def test_a_request_that_waited_keeps_its_moment(pair: tuple[socket.socket, socket.socket]) -> None:
     client, accepted = pair
     taker = StampedSocket(accepted)
+    time.sleep(0.1)  # the kernel begins to stamp soon after it was asked to
     before_ns = time.monotonic_ns()
     client.sendall(READ_COIL)
     after_ns = time.monotonic_ns()
@@ -88,6 +89,7 @@ async def test_requests_of_several_clients_are_answered_in_the_order_of_their_mo
         for sock in accepted:
             sock.setblocking(False)
             arrivals.add(sock, answer=answer, ended=lambda: answered.append(b"end"))
+        time.sleep(0.1)
         for number in (2, 0, 1):
             clients[number].sendall(bytes([0, number]) + READ_COIL[2:])
             time.sleep(0.002)
@@ -111,6 +113,9 @@ async def test_the_gate_moves_when_it_was_told_to_though_the_conveyor_stood_stil
     async with LineProcess("simulators.line.server", *options) as process:
         client = AsyncModbusTcpClient("127.0.0.1", port=(await process.event("ready"))["port"])
         assert await client.connect()
+        for _ in range(10):  # the kernel begins to stamp soon after it was asked to
+            assert not (await client.read_coils(0)).isError()
+            await asyncio.sleep(0.01)
         process.process.send_signal(signal.SIGSTOP)
         told_ns = time.monotonic_ns()
         writing = asyncio.create_task(client.write_coil(0, True))
