@@ -20,7 +20,7 @@ from models.toolkit.pictures.folder import DataError
 from models.toolkit.pictures.staged import Bytes, Stage
 from models.toolkit.training.fine_tuning import Labelled, LearningSet, Plan, fit_to_teacher, read_learning_set
 
-_EPOCHS, _PATIENCE, _LEARNING_RATE = 5, 3, 3e-4
+_EPOCHS, _PATIENCE, _LEARNING_RATE = 15, 5, 3e-4
 _VARIANTS = 3
 _BATCH = 32
 _PARITY = 1e-3
