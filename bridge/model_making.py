@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from bridge.errors import BundleError, ConfigError
-from bridge.inference.archive import ZIP_SUFFIX
 from bridge.model_options import (
     BundlePath,
     DefectRate,
@@ -50,7 +49,7 @@ def model_teach(
         taught = toolkit.teach(folder, out, good=good, groups=groups, costs=costs, seed=seed, side_px=side, stage=stage)
     doubts = from_toolkit("teaching.doubts").doubts_of(taught)
     report = from_toolkit("teaching.report")
-    page = report.write_page(taught, doubts, out.with_name(f"{out.name.removesuffix(ZIP_SUFFIX)}-report.html"))
+    page = report.write_page(taught, doubts, from_toolkit("bundles.page").page_beside(out))
     Console().print(report.in_terminal(taught, doubts))
     typer.echo(f"wrote {out} and {page}\nnext: linegate demo --model {out} --images FOLDER")
 
@@ -86,7 +85,8 @@ def model_train(
     architecture: Annotated[
         str,
         typer.Option(
-            "--architecture", help="The net; a wrong name lists those that there are; unet and unet-lite0 mark."
+            "--architecture",
+            help="The net; a wrong name lists those that there are; unet and unet-lite0 mark, detect-lite0 finds boxes.",
         ),
     ],
     good: Good = None,
@@ -107,19 +107,29 @@ def model_train(
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Train a whole net on labelled pictures; needs the extra `train` (torch). `unet` and `unet-lite0` learn from masks."""
+    """Train a whole net on labelled pictures; needs the extra `train` (torch). Some learn from masks or boxes."""
     settings = from_toolkit("training.settings").TrainSettings(
         architecture=architecture, epochs=epochs, good=good, groups=groups, weights=weights, attention=attention,
         folds=folds or 0, blend=blend or 0, seed=seed, side=side,
     )  # fmt: skip
-    if architecture in from_toolkit("training.unet").SEGMENTERS:
-        marked = from_toolkit("training.unet_train").train_masks(folder, out, settings, say=typer.echo)
-        write_json(json_file, marked.as_json())
-        typer.echo(f"{marked.in_terminal()}\nwrote {out}\nnext: linegate demo --model {out} --images FOLDER")
-        return
+    for nets, maker in (
+        ("unet.SEGMENTERS", "unet_train.train_masks"),
+        ("detect_net.DETECTORS", "detect_train.train_boxes"),
+    ):
+        if architecture in _of_training(nets):
+            told = _of_training(maker)(folder, out, settings, say=typer.echo)
+            write_json(json_file, told.as_json())
+            typer.echo(f"{told.in_terminal()}\nnext: linegate demo --model {out} --images FOLDER")
+            return
     report = from_toolkit("training.train").train(folder, out, settings, say=typer.echo)
     write_json(json_file, report.as_json())
     typer.echo(report.in_words())
+
+
+def _of_training(name: str) -> Any:
+    """Give what a module of the toolkit's training has under `MODULE.NAME`."""
+    module, _, inner = name.partition(".")
+    return getattr(from_toolkit(f"training.{module}"), inner)
 
 
 @model_app.command("compress")

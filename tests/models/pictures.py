@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -66,4 +67,28 @@ def draw_masked_folder(folder: Path, counts: dict[str, int], *, seed: int = 0, u
             cv2.imwrite(str(folder / kind / "images" / f"{kind}{number:03}.png"), pixels)
             if kind != "good" and (kind != first or number >= unmarked):
                 cv2.imwrite(str(folder / kind / "masks" / f"{kind}{number:03}.png"), mask)
+    return folder
+
+
+def voc(objects: Sequence[tuple[str, tuple[object, object, object, object]]], *, width: int = SIDE) -> str:
+    """Write a Pascal VOC annotation of objects: name, and xmin, ymin, xmax, ymax."""
+    corners = ("xmin", "ymin", "xmax", "ymax")
+    inner = "".join(
+        f"<object><name>{name}</name><bndbox>"
+        + "".join(f"<{key}>{value}</{key}>" for key, value in zip(corners, box, strict=True))
+        + "</bndbox></object>"
+        for name, box in objects
+    )
+    size = f"<size><width>{width}</width><height>{SIDE}</height><depth>3</depth></size>"
+    return f"<annotation>{size}{inner}</annotation>"
+
+
+def masks_to_annotations(folder: Path) -> Path:
+    """Put `annotations/` beside the classes in place of their masks."""
+    (folder / "annotations").mkdir()
+    for mask in sorted(folder.glob("*/masks/*.png")):
+        x, y, width, height = cv2.boundingRect(cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE))
+        text = voc([(mask.parent.parent.name, (x + 1, y + 1, x + width, y + height))])
+        (folder / "annotations" / f"{mask.stem}.xml").write_text(text)
+        mask.unlink()
     return folder

@@ -69,6 +69,7 @@ def take_steps(
     """
     check_target(out)
     source = read_bundle(bundle, Trust(require_signature=False))
+    _check_task(source.manifest)
     original = Candidate(model=_load_model(source), manifest=source.manifest)
     trained = source.manifest.training
     pictures = read_folder(folder, good=_good(source.manifest), groups=trained.get("groups_by"))
@@ -96,6 +97,14 @@ def take_steps(
     if kept:
         write_compressed(out, source, current, report)
     return report
+
+
+def _check_task(manifest: Manifest) -> None:
+    """Raise DataError for a detector: what judges here looks at scores, and INT8 moves boxes without changing those."""
+    if manifest.task == "detection":
+        raise DataError(
+            f"{manifest.reference}: task = 'detection': compress judges scores, and would not notice lost boxes"
+        )
 
 
 def _planned(*, quantize: bool, prune: float | None, distil: str | None) -> list[tuple[str, MakeStep]]:

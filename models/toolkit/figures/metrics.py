@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,10 @@ class Share:
     def interval(self) -> tuple[float, float]:
         """Return the 95 % Wilson score interval (Wilson 1927), 0..1 where n is 0."""
         return wilson_interval(count=self.count, n=self.n)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give count, n and interval as plain values."""
+        return {"count": self.count, "n": self.n, "interval": [round(end, 5) for end in self.interval]}
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -89,3 +94,13 @@ def count_verdicts(scores: Scores, defective: Labels, *, reject: float, doubt: f
         rejected_good=Share(count=int((good >= reject).sum()), n=len(good)),
         doubtful_good=Share(count=int(((good >= doubt) & (good < reject)).sum()), n=len(good)),
     )
+
+
+def rounded(value: float | None) -> float | None:
+    """Give a figure to five digits; None where there is none."""
+    return None if value is None else round(value, 5)
+
+
+def shown(value: float | None) -> str:
+    """Give a figure as a person reads it; a dash where there is none."""
+    return "-" if value is None else f"{value:.3f}"

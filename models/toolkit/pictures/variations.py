@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Bytes = npt.NDArray[np.uint8]
+Matrix = npt.NDArray[np.float64]
 _FLIP_CHANCE = 0.5
 _TILT_CHANCE = 0.5
 _SHADE_CHANCE = 0.3
@@ -37,7 +38,18 @@ def vary(staged: Bytes, random: np.random.Generator) -> Bytes:
 
 def pose(picture: Bytes, random: np.random.Generator) -> Bytes:
     """Give the picture mirrored, moved and tilted, each by its chance; a mask as a further channel is moved with it."""
-    return move(mirror(picture, random), random, tilted=random.random() < _TILT_CHANCE)
+    return posed(picture, random)[0]
+
+
+def posed(picture: Bytes, random: np.random.Generator) -> tuple[Bytes, Matrix]:
+    """Give the picture as `pose` does, with the 3 x 3 matrix that takes a place (x, y, 1) to where it lies now.
+
+    Whole numbers are the middles of pixels; what comes out is to be divided by its third value.
+    """
+    height, width = picture.shape[:2]
+    flips = _flips(random)
+    motion = _motion(width, height, random, tilted=random.random() < _TILT_CHANCE)
+    return _warped(_flipped(picture, flips), motion), motion @ _flip_matrix(width, height, flips)
 
 
 def relight(staged: Bytes, random: np.random.Generator) -> Bytes:
@@ -52,8 +64,25 @@ def relight(staged: Bytes, random: np.random.Generator) -> Bytes:
 
 def mirror(picture: Bytes, random: np.random.Generator) -> Bytes:
     """Give the picture, its mirror image to the side, upside down, or both: each as likely."""
-    flipped = picture[:, ::-1] if random.random() < _FLIP_CHANCE else picture
-    return np.ascontiguousarray(flipped[::-1] if random.random() < _FLIP_CHANCE else flipped)
+    return _flipped(picture, _flips(random))
+
+
+def _flips(random: np.random.Generator) -> tuple[bool, bool]:
+    """Draw whether to mirror to the side, and upside down."""
+    return random.random() < _FLIP_CHANCE, random.random() < _FLIP_CHANCE
+
+
+def _flipped(picture: Bytes, flips: tuple[bool, bool]) -> Bytes:
+    aside = picture[:, ::-1] if flips[0] else picture
+    return np.ascontiguousarray(aside[::-1] if flips[1] else aside)
+
+
+def _flip_matrix(width: int, height: int, flips: tuple[bool, bool]) -> Matrix:
+    matrix = np.eye(3)
+    for axis, (flip, side) in enumerate(zip(flips, (width, height), strict=True)):
+        if flip:
+            matrix[axis, axis], matrix[axis, 2] = -1, side - 1
+    return matrix
 
 
 def move(picture: Bytes, random: np.random.Generator, *, tilted: bool = False) -> Bytes:
@@ -62,19 +91,26 @@ def move(picture: Bytes, random: np.random.Generator, *, tilted: bool = False) -
     All in one warp, for each interpolation blurs; what comes in at the edge is the picture's own, mirrored.
     """
     height, width = picture.shape[:2]
+    return _warped(picture, _motion(width, height, random, tilted=tilted))
+
+
+def _motion(width: int, height: int, random: np.random.Generator, *, tilted: bool) -> Matrix:
     angle, scale = random.uniform(-TURN_DEGREES, TURN_DEGREES), math.exp(random.uniform(-SCALE_LOG, SCALE_LOG))
     turn = np.eye(3)
     turn[:2] = cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale)
     turn[:2, 2] += random.uniform(-SHIFT_SHARE, SHIFT_SHARE, 2) * (width, height)
-    if tilted:
-        turn = _tilt(width, height, random) @ turn
+    return _tilt(width, height, random) @ turn if tilted else turn
+
+
+def _warped(picture: Bytes, motion: Matrix) -> Bytes:
+    height, width = picture.shape[:2]
     warped = cv2.warpPerspective(
-        picture, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        picture, motion, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
     return np.asarray(warped, np.uint8).reshape(picture.shape)
 
 
-def _tilt(width: int, height: int, random: np.random.Generator) -> npt.NDArray[np.float64]:
+def _tilt(width: int, height: int, random: np.random.Generator) -> Matrix:
     corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
     moved = corners + random.uniform(-TILT_SHARE, TILT_SHARE, (4, 2)).astype(np.float32) * (width, height)
     return np.asarray(cv2.getPerspectiveTransform(corners, moved.astype(np.float32)), np.float64)

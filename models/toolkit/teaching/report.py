@@ -5,55 +5,44 @@ All figures come from pictures that the judging model had not seen (cross-valida
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Sequence
-from html import escape
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 from rich.console import Group
 from rich.table import Table
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from bridge.errors import BundleError
-from models.toolkit.bundles.files import write_whole
+from models.toolkit.bundles.page import THUMBNAIL_PX, bullets, figure, table, thumbnail, write_html
 from models.toolkit.evaluation.explain import Explainer, overlay
 from models.toolkit.figures.metrics import Share
-from models.toolkit.pictures.folder import Sample, read_picture
+from models.toolkit.pictures.folder import read_picture
 from models.toolkit.teaching.teach import Taught
 
 MISTAKES = 12
-THUMBNAIL_PX = 260
 _WIDE, _TALL = 420, 260
 
 
 def in_terminal(taught: Taught, doubts: Sequence[str]) -> Group:
     """Make the tables and the warnings."""
-    table = Table(title=taught.bundle.reference, show_header=False)
+    figures = Table(title=taught.bundle.reference, show_header=False)
     for name, value in _figures(taught):
-        table.add_row(name, value)
-    return Group(table, *(f"! {doubt}" for doubt in doubts))
+        figures.add_row(name, value)
+    return Group(figures, *(f"! {doubt}" for doubt in doubts))
 
 
 def write_page(taught: Taught, doubts: Sequence[str], path: Path) -> Path:
     """Write the page; gives its path; raises BundleError where it can't be written."""
     parts = [
-        f"<h1>{escape(taught.bundle.reference)}</h1>",
-        _table(("", ""), _figures(taught)),
-        "<h2>Warnings</h2>", _warnings(doubts),
+        table(("", ""), _figures(taught)),
+        "<h2>Warnings</h2>", bullets(doubts),
         "<h2>What was taken for what</h2><p>Rows: what the picture is; columns: what an unseen model said.</p>",
         _confusion(taught),
     ]  # fmt: skip
     if taught.folder.good is not None:
         parts += ["<h2>Precision and recall of defects</h2>", _precision_recall(taught)]
     parts += ["<h2>The worst mistakes</h2>", *_mistakes(taught)]
-    try:
-        write_whole(path, _PAGE.format(title=escape(taught.bundle.reference), body="\n".join(parts)).encode())
-    except OSError as exc:
-        raise BundleError(f"{path}: the report can't be written: {exc.strerror or exc}; the bundle is whole") from exc
-    return path
+    return write_html(path, taught.bundle.reference, parts)
 
 
 def _figures(taught: Taught) -> Iterator[tuple[str, str]]:
@@ -75,28 +64,13 @@ def _figures(taught: Taught) -> Iterator[tuple[str, str]]:
     yield "made in", f"{taught.seconds:.0f} s"
 
 
-def _warnings(doubts: Sequence[str]) -> str:
-    if not doubts:
-        return "<p>None.</p>"
-    return "<ul>" + "".join(f"<li>{escape(doubt)}</li>" for doubt in doubts) + "</ul>"
-
-
 def _confusion(taught: Taught) -> str:
     labels, said = taught.names, taught.said
     rows = [
         (label, *(str(int(((taught.truth == row) & (said == column)).sum()) or "") for column in range(len(labels))))
         for row, label in enumerate(labels)
     ]
-    return _table(("", *labels), rows)
-
-
-def _table(head: tuple[str, ...], rows: object) -> str:
-    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in row) + "</tr>"
-        for row in rows  # type: ignore[attr-defined]
-    )
-    return f"<table>{f'<tr>{cells}</tr>' if any(head) else ''}{body}</table>"
+    return table(("", *labels), rows)
 
 
 def _precision_recall(taught: Taught) -> str:
@@ -134,10 +108,7 @@ def _mistakes(taught: Taught) -> Iterator[str]:
         place = taught.said[row]
         heat = overlay(sample.path, explainer.explain(sample.path), longest_px=THUMBNAIL_PX)
         text = f"{sample.label}/{sample.path.name}: {_taken_for(taught, int(row), int(place))}"
-        yield (
-            f"<figure><img src='{_data(_thumbnail(sample))}' alt=''><img src='{_data(heat)}' alt=''>"
-            f"<figcaption>{escape(text)}</figcaption></figure>"
-        )
+        yield figure((thumbnail(read_picture(sample.path).pixels), heat), text)
 
 
 def _taken_for(taught: Taught, row: int, place: int) -> str:
@@ -147,28 +118,3 @@ def _taken_for(taught: Taught, row: int, place: int) -> str:
         return f"taken for {name} ({score:.2f})"
     own = taught.unseen[row, taught.names.index(good)]
     return f"taken for {name}: {good} {own:.2f}, passes from {taught.accept:.2f}"
-
-
-def _thumbnail(sample: Sample) -> npt.NDArray[np.uint8]:
-    pixels = cv2.cvtColor(read_picture(sample.path).pixels, cv2.COLOR_RGB2BGR)
-    scale = THUMBNAIL_PX / max(pixels.shape[:2])
-    return np.asarray(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _data(pixels: npt.NDArray[np.uint8]) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(cv2.imencode(".jpg", pixels)[1].tobytes()).decode()
-
-
-_PAGE = """\
-<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-table {{ border-collapse: collapse }} td, th {{ border: 1px solid #ccc; padding: .2rem .6rem; text-align: left }}
-figure {{ display: inline-block; margin: .5rem }} figure img {{ width: 200px; margin-right: 4px }}
-figcaption {{ font-size: 13px; max-width: 410px }}
-</style>
-<body>
-{body}
-</body></html>
-"""

@@ -6,7 +6,10 @@ import copy
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -62,3 +65,27 @@ def run_epochs(
     net.load_state_dict(best_state)
     net.eval()
     return Epochs(count=epoch, best=best.best, loss=best.loss, figure=best.figure)
+
+
+def one_cycle(
+    groups: list[dict[str, Any]], *, steps: int, weight_decay: float, warm_up: float
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Give AdamW over groups of parameters, each on one cycle of its own rate (Smith, Topin 2018)."""
+    optimiser = torch.optim.AdamW(groups, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, [group["lr"] for group in groups], total_steps=max(2, steps), pct_start=warm_up, cycle_momentum=False
+    )
+    return optimiser, schedule
+
+
+def draw_epoch(defective: npt.NDArray[np.bool_], random: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Draw an epoch's pictures: all with a defect, and at most as many good ones, others each time."""
+    bad, good = np.flatnonzero(defective), np.flatnonzero(~defective)
+    return random.permutation(np.concatenate([bad, random.permutation(good)[: len(bad)]]))
+
+
+def told_if_best_last(best: int, *, of: int) -> list[str]:
+    """Give a warning where the last epoch was the best: then more of them make the net better."""
+    if best != of:
+        return []
+    return [f"Still getting better at epoch {of}, the last: more --epochs make it better."]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from models.toolkit.graphs.session import open_model
 from models.toolkit.pictures.folder import DataError
 from models.toolkit.pictures.staged import Bytes
 
+Values = npt.NDArray[np.float32]
+Differ = Callable[[Sequence[Values], Sequence[Values]], float]
+"""Tells how far the graph's outputs for one picture are from the net's."""
 _OPSET = 17
 _PARITY = 1e-3
 
@@ -42,12 +46,23 @@ def export_classifier(net: nn.Module, spec: InputSpec, pictures: Bytes) -> onnx.
     return export_checked(_Scored(net), spec, pictures, outputs=(SCORES,), allowed=_PARITY)
 
 
+def largest_difference(given: Sequence[Values], wanted: Sequence[Values]) -> float:
+    """Give the largest distance between two values in the same place of the same output."""
+    return max(float(np.abs(ours - theirs).max()) for ours, theirs in zip(given, wanted, strict=True))
+
+
 def export_checked(
-    net: nn.Module, spec: InputSpec, pictures: Bytes, *, outputs: Sequence[str], allowed: float
+    net: nn.Module,
+    spec: InputSpec,
+    pictures: Bytes,
+    *,
+    outputs: Sequence[str],
+    allowed: float,
+    differ: Differ = largest_difference,
 ) -> onnx.ModelProto:
     """Export `net` as it is for batch 1, with names for what it gives (a tensor, or a tuple of them).
 
-    Raises DataError where an output differs by more than `allowed` on one of `pictures`, N x H x W x channels.
+    Raises DataError where the outputs `differ` by more than `allowed` on one of `pictures`, N x H x W x channels.
     """
     net.eval()
     example = torch.zeros((1, spec.height, spec.width, spec.channels), dtype=torch.uint8)
@@ -63,7 +78,7 @@ def export_checked(
         )  # fmt: skip
     model = onnx.load_model_from_string(file.getvalue())
     onnx.checker.check_model(model, full_check=True)
-    worst = _largest_difference(net, model, spec, pictures, outputs)
+    worst = _worst(net, model, spec, pictures, outputs, differ)
     if worst > allowed:
         raise DataError(
             f"the exported model's scores differ by {worst:.2g} from the trained one's, allowed is {allowed}"
@@ -71,8 +86,13 @@ def export_checked(
     return model
 
 
-def _largest_difference(
-    net: nn.Module, model: onnx.ModelProto, spec: InputSpec, pictures: Bytes, outputs: Sequence[str]
+def _worst(
+    net: nn.Module,
+    model: onnx.ModelProto,
+    spec: InputSpec,
+    pictures: Bytes,
+    outputs: Sequence[str],
+    differ: Differ,
 ) -> float:
     session, worst = open_model(model), 0.0
     for picture in pictures:
@@ -80,6 +100,5 @@ def _largest_difference(
         with torch.inference_mode():
             told = net(torch.from_numpy(picture[None]))
         wanted = told if isinstance(told, tuple) else (told,)
-        pairs = zip(given, wanted, strict=True)
-        worst = max(worst, *(float(np.abs(ours - theirs.numpy()).max()) for ours, theirs in pairs))
+        worst = max(worst, differ(given, [each.numpy() for each in wanted]))
     return worst

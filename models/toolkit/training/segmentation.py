@@ -18,10 +18,10 @@ from torch.nn import functional
 
 from models.toolkit.pictures.staged import Bytes
 from models.toolkit.progress import Say
-from models.toolkit.training.epochs import run_epochs
+from models.toolkit.training.epochs import draw_epoch, one_cycle, run_epochs
 from models.toolkit.training.fine_tuning import Plan
 from models.toolkit.training.masked import MaskedPictures, as_targets, varied
-from models.toolkit.training.unet import learning_groups
+from models.toolkit.training.way_down import learning_groups
 
 _HEAVIEST = 10.0
 _SMOOTH = 1.0
@@ -108,17 +108,15 @@ def pixel_weight(data: MaskedPictures) -> float:
 def fit_masks(
     net: nn.Module, training: MaskedPictures, validation: MaskedPictures, plan: Plan, *, count: int, say: Say
 ) -> SegmentationFitted:
-    """Fit `net` (bytes to `count` logits for each pixel) with AdamW on one cycle (Smith, Topin 2018).
+    """Fit `net` (bytes to `count` logits for each pixel) with AdamW on one cycle.
 
     Stops when the validation loss has not fallen for `plan.patience` epochs; the net is left with its best weights.
     """
     random, loss_of = np.random.default_rng(plan.seed), MaskLoss(pixel_weight(training))
-    steps = max(2, plan.epochs * math.ceil(len(_drawn(training, random)) / plan.batch))
-    groups = learning_groups(net, plan.learning_rate)
-    optimiser = torch.optim.AdamW(groups, weight_decay=plan.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, [group["lr"] for group in groups], total_steps=steps, pct_start=plan.warm_up, cycle_momentum=False
-    )
+    optimiser, schedule = one_cycle(
+        learning_groups(net, plan.learning_rate), weight_decay=plan.weight_decay, warm_up=plan.warm_up,
+        steps=plan.epochs * math.ceil(len(draw_epoch(training.defective, random)) / plan.batch),
+    )  # fmt: skip
     done = run_epochs(
         net, optimiser, schedule, epochs=plan.epochs, patience=plan.patience, say=say,
         losses=lambda: (
@@ -151,17 +149,11 @@ def _batches(
     data: MaskedPictures, size: int, count: int, random: np.random.Generator
 ) -> Iterator[tuple[Bytes, Tensor]]:
     """Give varied pictures with their targets in a new order."""
-    order = _drawn(data, random)
+    order = draw_epoch(data.defective, random)
     for start in range(0, len(order), size):
         rows = order[start : start + size]
         pictures, masks = varied(data, rows, random)
         yield pictures, as_targets(masks, data.labels[rows], count)
-
-
-def _drawn(data: MaskedPictures, random: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Draw an epoch's pictures: all with a defect, and at most as many good ones, others each time."""
-    bad, good = np.flatnonzero(data.defective), np.flatnonzero(~data.defective)
-    return random.permutation(np.concatenate([bad, random.permutation(good)[: len(bad)]]))
 
 
 def _validate(net: nn.Module, data: MaskedPictures, loss_of: MaskLoss, size: int, count: int) -> tuple[float, float]:

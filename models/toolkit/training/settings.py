@@ -33,3 +33,10 @@ class TrainSettings:
             raise DataError(f"--folds {self.folds}: allowed are 2 and more")
         if self.blend < 0:
             raise DataError(f"--blend {self.blend}: allowed are 1 and more")
+
+    def refuse_what_only_classifiers_take(self) -> None:
+        """Raise DataError for a wish that only classifiers can have granted."""
+        plain = TrainSettings(architecture=self.architecture, epochs=self.epochs)
+        for name in ("weights", "attention", "folds", "blend"):
+            if getattr(self, name) != getattr(plain, name):
+                raise DataError(f"--{name} {getattr(self, name)}: {self.architecture} doesn't take it, classifiers do")

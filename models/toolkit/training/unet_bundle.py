@@ -1,10 +1,8 @@
-"""Put a net that marks defects into a signed bundle: one graph from bytes to calibrated scores and cells."""
+"""Make one graph of a net that marks defects, from bytes to calibrated scores and cells, and its card."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -12,20 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bridge.inference.bundle import Bundle
 from bridge.inference.manifest import InputSpec
-from models.toolkit.bundles.files import CARD_END, Draft, GoldenPicture, write_bundle
-from models.toolkit.bundles.golden import scored
 from models.toolkit.figures.calibration import Calibration
 from models.toolkit.graphs.heads import CELLS, SCORES
-from models.toolkit.pictures.folder import LabelledFolder, Sample
+from models.toolkit.pictures.folder import LabelledFolder
 from models.toolkit.pictures.staged import Bytes
 from models.toolkit.training.export import export_checked
+from models.toolkit.training.places_bundle import counted
 
 CELL_PX = 4
 """Side of a cell in pixels of the input."""
 _PARITY = 1e-4
-_GOLDEN_MOST = 6
 
 
 class Judged(nn.Module):
@@ -52,51 +47,15 @@ def export_masks(net: nn.Module, calibration: Calibration, spec: InputSpec, pict
     return export_checked(judged, spec, pictures, outputs=(SCORES, CELLS), allowed=_PARITY)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MarkingModel:
-    """A model that marks defects, and what its bundle says of it; `unseen` are held-out pictures."""
-
-    model: onnx.ModelProto
-    spec: InputSpec
-    folder: LabelledFolder
-    labels: Sequence[str]
-    calibration: Calibration
-    unseen: Sequence[Sample]
-    licence: str
-    training: Mapping[str, Any]
-    measured: Mapping[str, Any]
-
-
-def write_marking(out: Path, made: MarkingModel) -> Bundle:
-    """Write the bundle of a model that marks defects, named after `out`; raises BundleError."""
-    limits = {"reject": made.calibration.reject, "doubt": made.calibration.doubt, "region": made.calibration.reject}
-    draft = Draft(
-        task="segmentation", head="cells", labels=made.labels, input=made.spec, cells=True, licence=made.licence,
-        thresholds=dict.fromkeys(made.labels, limits), training=made.training, measured=made.measured,
+def masks_card(folder: LabelledFolder, labels: Sequence[str], spec: InputSpec, figures: Mapping[str, Any]) -> str:
+    """Write the card of a net that marks defects; `figures` are its report's."""
+    dice = figures["dice"]
+    return _CARD.format(
+        architecture=figures["architecture"], width=spec.width, height=spec.height, counts=counted(folder),
+        good=folder.good, labels=", ".join(labels), dice="-" if dice is None else f"{dice:.3f}",
+        escaped=100 * figures["escapes_at_1pct_false_rejects"],
+        **{key: figures[key] for key in ("n", "auroc", "frame_ms_one_thread")},
     )  # fmt: skip
-    return write_bundle(
-        out, draft, model=made.model.SerializeToString(), golden=_golden(made), card=_card(made)
-    )  # fmt: skip
-
-
-def _golden(made: MarkingModel) -> list[GoldenPicture]:
-    """Take one held-out picture of each label, good parts first, and what the finished model says of it."""
-    firsts = {sample.label: sample for sample in reversed(made.unseen)}
-    order = sorted(firsts, key=lambda label: (label != made.folder.good, label))
-    return scored(made.model, [firsts[label] for label in order][:_GOLDEN_MOST], made.spec, made.labels)
-
-
-def _card(made: MarkingModel) -> str:
-    counts = "\n".join(f"| {label} | {count} |" for label, count in made.folder.counts.items())
-    measured = made.measured
-    dice = measured.get("dice")
-    told = _CARD.format(
-        architecture=made.training["architecture"], width=made.spec.width, height=made.spec.height, counts=counts,
-        good=made.folder.good, labels=", ".join(made.labels), dice="-" if dice is None else f"{dice:.3f}",
-        escaped=100 * measured["escapes_at_1pct_false_rejects"],
-        **{key: measured[key] for key in ("n", "auroc", "frame_ms_one_thread")},
-    )  # fmt: skip
-    return told + CARD_END
 
 
 _CARD = """\
