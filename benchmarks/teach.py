@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     folder = read_folder(given.folder, good=given.good, groups=given.groups)
     reports = []
-    for seed in range(given.splits):
+    for seed in different_splits(folder.samples, count=given.splits, unseen=given.unseen):
         report = one_split(folder, seed=seed, unseen=given.unseen, groups=given.groups)
         reports.append(report)
         print(seed, {name: report[name] for name in (*FIGURES, "n", "latency_ms", "teach_s")}, flush=True)
@@ -64,6 +64,15 @@ def one_split(folder: LabelledFolder, *, seed: int, unseen: float, groups: str |
         run("evaluate", base / "taught", base / "unseen", *good, "--json", base / "report.json")
         report: dict[str, object] = json.loads((base / "report.json").read_text())
         return {**report, "teach_s": round(took_s, 1)}
+
+
+def different_splits(samples: Sequence[Sample], *, count: int, unseen: float) -> list[int]:
+    """Give the first seeds that keep back different pictures, at most `count`: few groups can be divided in few ways."""
+    seeds: dict[frozenset[Path], int] = {}
+    for seed in range(20 * count):
+        _seen, kept = divide(samples, seed=seed, unseen=unseen)
+        seeds.setdefault(frozenset(sample.path for sample in kept), seed)
+    return list(seeds.values())[:count]
 
 
 def divide(samples: Sequence[Sample], *, seed: int, unseen: float) -> tuple[list[Sample], list[Sample]]:
