@@ -10,7 +10,9 @@ from models.toolkit.pictures.folder import Sample
 
 def test_few_groups_give_few_splits_and_none_twice() -> None:
     samples = [
-        Sample(path=Path(f"good/{group}-{number}.jpg"), label="good", mask=None, group=group)
+        Sample(
+            path=Path(f"good/{group}-{number}.jpg"), label="good", mask=None, sha256="", width=8, height=8, group=group
+        )
         for group in ("a", "b", "c")
         for number in range(4)
     ]
