@@ -91,6 +91,13 @@ class _Connection(ServerRequestHandler):
     def connection_made(self, transport: Any) -> None:
         """Take the connection from asyncio."""
         super().connection_made(transport)
+        # Some versions of asyncio begin to read after this call whatever it says (Python 3.11.2): theirs comes first.
+        asyncio.get_running_loop().call_soon(self._take_over, transport)
+
+    def _take_over(self, transport: Any) -> None:
+        """Read in asyncio's place, unless the connection has gone already."""
+        if transport.is_closing():
+            return
         transport.pause_reading()
         sock = transport.get_extra_info("socket")
         self._reader = self._arrivals.add(sock, answer=self._answer, ended=transport.abort)
