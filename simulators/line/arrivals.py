@@ -39,6 +39,7 @@ class StampedSocket:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock.dup()
         stamp(self._sock)
+        self._last_ns = 0
         self.ended = False
 
     def fileno(self) -> int:
@@ -46,11 +47,13 @@ class StampedSocket:
         return self._sock.fileno()
 
     def frames(self) -> list[Frame]:
-        """Take all whole requests that have come; `ended` tells that no more will."""
+        """Take all whole requests that have come, their moments never going back; `ended` tells that no more will."""
         taken: list[Frame] = []
         while not self.ended and (size := self._next_size()) > 0:
             data, ancillary, _flags, _from = self._sock.recvmsg(size, socket.CMSG_SPACE(_TIMESPEC.size))
-            taken.append((_moment(ancillary), data))
+            # one stamp read twice gives moments that differ by the time between the two clocks' readings
+            self._last_ns = max(self._last_ns, _moment(ancillary))
+            taken.append((self._last_ns, data))
         return taken
 
     def close(self) -> None:
@@ -74,8 +77,8 @@ def _moment(ancillary: list[tuple[int, int, bytes]]) -> int:
     now_ns = time.monotonic_ns()
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS) and len(data) >= _TIMESPEC.size:
-            stamp: tuple[int, int] = _TIMESPEC.unpack_from(data)
-            waited_ns = time.time_ns() - (stamp[0] * 1_000_000_000 + stamp[1])
+            seconds, nanoseconds = map(int, _TIMESPEC.unpack_from(data))
+            waited_ns = time.time_ns() - (seconds * 1_000_000_000 + nanoseconds)
             return now_ns - max(0, waited_ns)
     return now_ns
 
@@ -106,12 +109,8 @@ class Arrivals:
     async def take(self) -> None:
         """Answer everything that has come by now."""
         async with self._taking:
-            came = [
-                (moment_ns, number, client, data)
-                for client in list(self._clients)
-                for number, (moment_ns, data) in enumerate(client.frames())
-            ]
-            for moment_ns, _number, client, data in sorted(came, key=lambda each: each[:2]):
+            came = [(moment_ns, client, data) for client in self._clients for moment_ns, data in client.frames()]
+            for moment_ns, client, data in sorted(came, key=lambda each: each[0]):  # stable: a client's stay in order
                 if client in self._clients:
                     await self._clients[client][0](moment_ns, data)
             for client in [each for each in self._clients if each.ended]:

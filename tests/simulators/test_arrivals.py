@@ -75,6 +75,20 @@ def test_a_request_that_waited_keeps_its_moment(pair: tuple[socket.socket, socke
     taker.close()
 
 
+def test_requests_that_share_a_stamp_stay_in_the_order_in_which_they_were_sent(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    client, accepted = pair
+    taker = StampedSocket(accepted)
+    time.sleep(0.1)
+    client.sendall(b"".join(bytes([0, number]) + READ_COIL[2:] for number in range(200)))
+    time.sleep(0.02)
+    came = taker.frames()
+    assert [data[1] for _moment_ns, data in came] == list(range(200))
+    assert [data[1] for _moment_ns, data in sorted(came, key=lambda each: each[0])] == list(range(200))
+    taker.close()
+
+
 @only_linux
 async def test_requests_of_several_clients_are_answered_in_the_order_of_their_moments() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
