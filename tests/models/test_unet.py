@@ -97,7 +97,7 @@ def test_it_tells_drawn_defects_and_says_so(trained: tuple[MarkingReport, list[s
 def test_a_net_that_could_learn_more_says_so(trained: tuple[MarkingReport, list[str]]) -> None:
     report = trained[0]
     for best, expected in ((12, True), (7, False)):
-        fitted = replace(report.fitted, best_epoch=best)
+        fitted = replace(report.fitted, best=best)
         assert ("more --epochs" in replace(report, fitted=fitted).in_terminal()) is expected
 
 

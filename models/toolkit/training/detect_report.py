@@ -9,8 +9,9 @@ from typing import Any
 
 from models.toolkit.bundles.page import page_beside
 from models.toolkit.figures.boxes import mean_precision
-from models.toolkit.figures.metrics import Share, Verdicts, rounded, shown
+from models.toolkit.figures.metrics import Share, rounded, shown
 from models.toolkit.training.epochs import Epochs, told_if_best_last
+from models.toolkit.training.good_or_not import GoodOrNot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,34 +27,6 @@ class LabelFigures:
     def caught(self) -> Share:
         """Pictures with a right box, of those with such a defect."""
         return Share(count=self.found, n=self.pictures)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoodOrNot:
-    """What it says of whole pictures; `verdicts` are those at the bundle's own thresholds."""
-
-    auroc: float
-    escapes: Share
-    verdicts: Verdicts
-
-    def as_json(self) -> dict[str, Any]:
-        """Give the figures as plain values."""
-        return {
-            "auroc": round(self.auroc, 5), "escapes_at_1pct_false_rejects": round(self.escapes.value, 5),
-            "escapes_at_1pct_interval": [round(end, 5) for end in self.escapes.interval],
-            "escapes": self.verdicts.passed_defective.as_json(),
-            "false_rejects": self.verdicts.rejected_good.as_json(),
-            "doubtful_good": self.verdicts.doubtful_good.as_json(),
-        }  # fmt: skip
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Give the figures as a person reads them."""
-        return [
-            ("AUROC, good or not", f"{self.auroc:.4f}"),
-            ("escapes at 1 % false rejects", str(self.escapes)),
-            ("escapes at its thresholds", str(self.verdicts.passed_defective)),
-            ("false rejects at its thresholds", str(self.verdicts.rejected_good)),
-        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,6 @@ from models.toolkit.bundles.files import check_target
 from models.toolkit.bundles.page import page_beside
 from models.toolkit.figures.boxes import best_cut
 from models.toolkit.figures.calibration import Calibration
-from models.toolkit.figures.metrics import auroc, count_verdicts, escapes_at_false_rejects
 from models.toolkit.graphs.frame_time import frame_ms
 from models.toolkit.pictures.boxes import read_all_boxes
 from models.toolkit.pictures.folder import LabelledFolder, Sample, read_folder
@@ -27,9 +26,10 @@ from models.toolkit.training.boxed import BoxedPictures, boxed_labels, read_boxe
 from models.toolkit.training.detect_bundle import boxes_card, export_boxes
 from models.toolkit.training.detect_net import DETECTORS
 from models.toolkit.training.detect_page import write_boxes_page
-from models.toolkit.training.detect_report import DetectionReport, GoodOrNot, LabelFigures
+from models.toolkit.training.detect_report import DetectionReport, LabelFigures
 from models.toolkit.training.detection import Found, find, fit_boxes
 from models.toolkit.training.fine_tuning import Plan
+from models.toolkit.training.good_or_not import judge_pictures
 from models.toolkit.training.limits import calibrate_pictures
 from models.toolkit.training.parts import divide
 from models.toolkit.training.places_bundle import Limits, PlacesModel, limits_alike, write_places
@@ -135,13 +135,7 @@ def _judged(found: Found, parts: _Parts, calibration: Calibration, limits: Limit
         )  # fmt: skip
     told_good = None
     if parts.folder.good is not None:
-        logits, bad = found.highest.max(1), parts.held_out.defective
-        told_good = GoodOrNot(
-            auroc=auroc(logits, bad), escapes=escapes_at_false_rejects(logits, bad),
-            verdicts=count_verdicts(
-                calibration.apply(logits), bad, reject=calibration.reject, doubt=calibration.doubt
-            ),
-        )  # fmt: skip
+        told_good = judge_pictures(found.highest.max(1), parts.held_out.defective, calibration)
     return {"per_label": per_label, "good_or_not": told_good}
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from models.toolkit.pictures.staged import Bytes
 from models.toolkit.progress import Say
-from models.toolkit.training.epochs import draw_epoch, one_cycle, run_epochs
+from models.toolkit.training.epochs import Epochs, draw_epoch, one_cycle, run_epochs
 from models.toolkit.training.fine_tuning import Plan
 from models.toolkit.training.masked import MaskedPictures, as_targets, varied
 from models.toolkit.training.way_down import learning_groups
@@ -30,16 +30,6 @@ _MARKED = 0.0
 """Logit from which a pixel is taken for a defect: a probability of one half."""
 Counts = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentationFitted:
-    """What fitting came to; the net holds the weights of `best_epoch`. Dice is over the validation's defect pixels."""
-
-    epochs: int
-    best_epoch: int
-    validation_loss: float
-    validation_dice: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +97,8 @@ def pixel_weight(data: MaskedPictures) -> float:
 
 def fit_masks(
     net: nn.Module, training: MaskedPictures, validation: MaskedPictures, plan: Plan, *, count: int, say: Say
-) -> SegmentationFitted:
-    """Fit `net` (bytes to `count` logits for each pixel) with AdamW on one cycle.
+) -> Epochs:
+    """Fit `net` (bytes to `count` logits for each pixel) with AdamW on one cycle; its figure is Dice over defect pixels.
 
     Stops when the validation loss has not fallen for `plan.patience` epochs; the net is left with its best weights.
     """
@@ -117,7 +107,7 @@ def fit_masks(
         learning_groups(net, plan.learning_rate), weight_decay=plan.weight_decay, warm_up=plan.warm_up,
         steps=plan.epochs * math.ceil(len(draw_epoch(training.defective, random)) / plan.batch),
     )  # fmt: skip
-    done = run_epochs(
+    return run_epochs(
         net, optimiser, schedule, epochs=plan.epochs, patience=plan.patience, say=say,
         losses=lambda: (
             loss_of(net(torch.from_numpy(pictures)), targets)
@@ -126,9 +116,6 @@ def fit_masks(
         validate=lambda: _validate(net, validation, loss_of, plan.batch, count),
         tell=lambda dice: f"Dice {dice:.3f}",
     )  # fmt: skip
-    return SegmentationFitted(
-        epochs=done.count, best_epoch=done.best, validation_loss=done.loss, validation_dice=done.figure
-    )
 
 
 def mark(net: nn.Module, data: MaskedPictures, *, count: int, batch: int = 8) -> Marked:

@@ -14,27 +14,20 @@ import torch
 from bridge.inference.manifest import InputSpec
 from models.toolkit.bundles.files import check_target
 from models.toolkit.figures.calibration import Calibration
-from models.toolkit.figures.metrics import (
-    Share,
-    Verdicts,
-    auroc,
-    count_verdicts,
-    escapes_at_false_rejects,
-    rounded,
-    shown,
-)
+from models.toolkit.figures.metrics import Share, rounded, shown
 from models.toolkit.graphs.frame_time import frame_ms
 from models.toolkit.pictures.folder import DataError, LabelledFolder, Sample, read_folder
 from models.toolkit.pictures.prepared import choose_small_input
 from models.toolkit.pictures.staged import Stage
 from models.toolkit.progress import Say
-from models.toolkit.training.epochs import told_if_best_last
+from models.toolkit.training.epochs import Epochs, told_if_best_last
 from models.toolkit.training.fine_tuning import Plan
+from models.toolkit.training.good_or_not import GoodOrNot, judge_pictures
 from models.toolkit.training.limits import calibrate_pictures
 from models.toolkit.training.masked import MaskedPictures, marked_labels, read_masked
 from models.toolkit.training.parts import divide
 from models.toolkit.training.places_bundle import PlacesModel, limits_alike, write_places
-from models.toolkit.training.segmentation import Marked, SegmentationFitted, fit_masks, mark
+from models.toolkit.training.segmentation import Marked, fit_masks, mark
 from models.toolkit.training.settings import TrainSettings
 from models.toolkit.training.unet import SEGMENTERS
 from models.toolkit.training.unet_bundle import export_masks, masks_card
@@ -47,7 +40,7 @@ _PARITY_PICTURES = 8
 class MarkingReport:
     """How a model came to be, and what it does to held-out pictures; `out` is the bundle.
 
-    `verdicts` are those at the bundle's own thresholds; `per_label` has, for each class of defects, its pictures, how many
+    `per_label` has, for each class of defects, its pictures, how many
     of them were not passed, and Dice over its pixels (None where no mask shows any).
     """
 
@@ -57,11 +50,9 @@ class MarkingReport:
     left_out: int
     validated_on: int
     input_size: tuple[int, int]
-    fitted: SegmentationFitted
+    fitted: Epochs
     n: int
-    auroc: float
-    escapes: Share
-    verdicts: Verdicts
+    good_or_not: GoodOrNot
     dice: float | None
     per_label: Mapping[str, tuple[Share, float | None]]
     ms: float
@@ -73,11 +64,8 @@ class MarkingReport:
         return {
             "architecture": self.architecture, "labels": list(self.labels), "trained_on": self.trained_on,
             "left_out": self.left_out, "validated_on": self.validated_on, "input": list(self.input_size),
-            "epochs": self.fitted.epochs, "best_epoch": self.fitted.best_epoch, "n": self.n,
-            "auroc": round(self.auroc, 5), "escapes_at_1pct_false_rejects": round(self.escapes.value, 5),
-            "escapes_at_1pct_interval": [round(end, 5) for end in self.escapes.interval],
-            "escapes": self.verdicts.passed_defective.as_json(),
-            "false_rejects": self.verdicts.rejected_good.as_json(), "doubtful_good": self.verdicts.doubtful_good.as_json(),
+            "epochs": self.fitted.count, "best_epoch": self.fitted.best, "n": self.n,
+            **self.good_or_not.as_json(),
             "dice": rounded(self.dice),
             "per_label": {
                 label: {**caught.as_json(), "dice": rounded(dice)} for label, (caught, dice) in self.per_label.items()
@@ -89,16 +77,13 @@ class MarkingReport:
         """Give the report as lines for a person."""
         rows = [
             ("held-out pictures", str(self.n)),
-            ("AUROC, good or not", f"{self.auroc:.4f}"),
-            ("escapes at 1 % false rejects", str(self.escapes)),
-            ("escapes at its thresholds", str(self.verdicts.passed_defective)),
-            ("false rejects at its thresholds", str(self.verdicts.rejected_good)),
+            *self.good_or_not.rows(),
             ("Dice over defect pixels", shown(self.dice)),
             *((f"  {label}", f"caught {got}; Dice {shown(dice)}") for label, (got, dice) in self.per_label.items()),
             ("one frame, one thread", f"{self.ms:.1f} ms"),
         ]
         lines = [f"{name:<33}{value}" for name, value in rows]
-        lines += [f"! {doubt}" for doubt in told_if_best_last(self.fitted.best_epoch, of=self.fitted.epochs)]
+        lines += [f"! {doubt}" for doubt in told_if_best_last(self.fitted.best, of=self.fitted.count)]
         return "\n".join([*lines, f"wrote {self.out}"])
 
 
@@ -166,7 +151,7 @@ def _read(folder: Path, *, good: str | None, groups: str | None, seed: int, side
 
 def _judged(told: Marked, parts: _Parts, calibration: Calibration) -> dict[str, Any]:
     """Count what the finished model does to held-out pictures; the fields of a report."""
-    logits, bad, known = told.highest.max(1), parts.held_out.defective, parts.held_out.known
+    logits, known = told.highest.max(1), parts.held_out.known
     scores = calibration.apply(logits)
     per_label = {}
     for label in parts.folder.defects:
@@ -175,8 +160,7 @@ def _judged(told: Marked, parts: _Parts, calibration: Calibration) -> dict[str, 
         dice = told.dice(own & known, parts.labels.index(label)) if label in parts.labels else None
         per_label[label] = (caught, dice)
     return {
-        "auroc": auroc(logits, bad), "escapes": escapes_at_false_rejects(logits, bad), "per_label": per_label,
-        "verdicts": count_verdicts(scores, bad, reject=calibration.reject, doubt=calibration.doubt),
+        "good_or_not": judge_pictures(logits, parts.held_out.defective, calibration), "per_label": per_label,
         "dice": told.dice(known),
     }  # fmt: skip
 
@@ -190,7 +174,7 @@ def _write(
     )  # fmt: skip
     training = {
         "architecture": report.architecture, "counts": parts.folder.counts, "pictures_sha256": parts.folder.sha256,
-        "good": parts.folder.good, "seed": seed, "split_seed": seed, "epochs": report.fitted.best_epoch,
+        "good": parts.folder.good, "seed": seed, "split_seed": seed, "epochs": report.fitted.best,
     }  # fmt: skip
     made = PlacesModel(
         task="segmentation", model=model, spec=parts.spec, folder=parts.folder, labels=parts.labels,
